@@ -1,0 +1,118 @@
+"""Which backends this machine has, and which one serves a call."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib.util import find_spec
+from typing import cast
+
+from ..errors import BackendError, DTypeError
+from .table import Backend
+
+#: Every backend, by name.
+NAMES = ("compiled", "jit", "reference", "naive")
+#: Tried in this order when nobody names one. The naive loops serve only by name.
+FALLBACK = ("compiled", "jit", "reference")
+
+_chosen: ContextVar[str | None] = ContextVar("fastdl_backend", default=None)
+
+
+@cache
+def why_missing(name: str) -> str | None:
+    """What keeps backend ``name`` from working here, and the remedy; None if it works."""
+    if name == "compiled":
+        try:
+            importlib.import_module("fastdl.backends.compiled")
+        except ImportError as error:
+            return (
+                f"its extension module is not there ({error}); install a C++ compiler "
+                f"(Debian: apt install g++ python3-dev) and install fastdl again without "
+                f"FASTDL_NO_EXT"
+            )
+    # Only looked for, not imported: Numba takes longer to import than all the rest.
+    if name == "jit" and find_spec("numba") is None:
+        return "the package numba is not installed; install it with: pip install numba"
+    return None
+
+
+def backends() -> dict[str, str | None]:
+    """Every backend's name, with None if it works here, else the reason it does not.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.backends()["reference"] is None
+    True
+    """
+    return {name: why_missing(name) for name in NAMES}
+
+
+def _checked(name: str, source: str) -> str:
+    if not isinstance(name, str):
+        raise DTypeError(f"{source} must be a backend's name, got {name!r}")
+    if name not in NAMES:
+        raise BackendError(f"{source} must be one of {', '.join(NAMES)}, got {name!r}")
+    reason = why_missing(name)
+    if reason is not None:
+        raise BackendError(f"{source}={name!r} is not available here: {reason}")
+    return name
+
+
+@cache
+def _module(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(f"fastdl.backends.{name}"))
+
+
+@cache
+def _default() -> str:
+    return next(name for name in FALLBACK if why_missing(name) is None)
+
+
+def current_name(name: str | None = None) -> str:
+    """The backend that a call takes: ``name``, else use_backend, FASTDL_BACKEND, the fallback."""
+    if name is not None:
+        return _checked(name, "backend")
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
+    from_environment = os.environ.get("FASTDL_BACKEND")
+    if from_environment:
+        return _checked(from_environment, "FASTDL_BACKEND")
+    return _default()
+
+
+def get(name: str | None = None) -> Backend:
+    """The table of kernels that serves a call; see `current_name`."""
+    return _module(current_name(name))
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Serve every call inside the ``with`` block by backend ``name``.
+
+    The choice is the current thread's (or asyncio task's) own. An argument
+    ``backend=`` still goes before it.
+
+    Raises
+    ------
+    BackendError
+        If no backend has that name, or it does not work here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> with fastdl.use_backend("reference"):
+    ...     y = fastdl.relu(np.float32([-1, 2]))
+    >>> y
+    array([0., 2.], dtype=float32)
+    """
+    token = _chosen.set(_checked(name, "backend"))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)

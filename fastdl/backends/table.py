@@ -1,0 +1,230 @@
+"""The table of kernels that every backend offers.
+
+A backend is a package whose functions have these names and arguments. They are
+called only by `fastdl.functional`, which has checked every argument and made
+every output:
+
+- Arrays of one call have one dtype, float32 or float64, except ``indices``
+  (int64) and ``mask`` (bool). Sizes agree with the geometry. Any size but the
+  kernel's may be zero where the geometry allows it (an empty batch).
+- Inputs may have any strides and may be read-only. A backend that sets
+  ``DENSE = True`` gets C-contiguous, aligned inputs instead.
+- Outputs are C-contiguous, aligned, writable and share no memory with an
+  input (the elementwise kernels may get ``out is x``). They come
+  uninitialised, and the backend writes every element.
+- The result depends on nothing but the arguments: the same call gives the same
+  bits whatever the number of threads.
+
+Shapes below: N batch, C channels, O filters, G groups, K = C/G * KH * KW.
+Kernels that no hand-written loop makes faster are shared by all backends and
+stand in `fastdl.functional`: ``linear`` (a matrix product, NumPy's BLAS),
+``cross_entropy`` (a gather after ``log_softmax``), ``conv_transpose2d`` (the
+input gradient of a convolution) and the drawing of dropout's mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import ConvGeometry, PoolGeometry
+
+Array = NDArray[Any]
+Activation = Literal["relu", "sigmoid", "tanh"] | None
+
+
+class Backend(Protocol):
+    """What `fastdl.functional` calls. See the module's docstring for the rules."""
+
+    #: Whether inputs must come C-contiguous and aligned.
+    DENSE: bool
+
+    # --- convolution -----------------------------------------------------
+
+    def conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: ConvGeometry,
+        activation: Activation,
+        out: Array,
+    ) -> None:
+        """``out[n,o,i,j] = f(bias[o] + sum_{c,a,b} x[n,c,i*s-p+a*d,j*s-p+b*d] * weight[o,c,a,b])``.
+
+        x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None, out (N,O,OH,OW).
+        ``c`` runs over the channels of ``o``'s group; outside x reads as zero.
+        """
+
+    def conv2d_grad_input(
+        self, grad: Array, weight: Array, geometry: ConvGeometry, out: Array
+    ) -> None:
+        """Gradient of conv2d with respect to x.
+
+        grad (N,O,OH,OW), weight (O,C/G,KH,KW), out (N,C,H,W). Positions of x
+        that no window covers get zero.
+        """
+
+    def conv2d_grad_weight(self, grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+        """Gradient of conv2d with respect to weight: grad (N,O,OH,OW), x (N,C,H,W), out (O,C/G,KH,KW).
+
+        Zero for an empty batch.
+        """
+
+    def conv2d_grad_bias(self, grad: Array, out: Array) -> None:
+        """Gradient of conv2d with respect to bias: grad (N,O,OH,OW) summed to out (O,)."""
+
+    def im2col(self, x: Array, geometry: ConvGeometry, out: Array) -> None:
+        """``out[n, (c*KH + a)*KW + b, i*OW + j] = x[n, c, i*s-p+a*d, j*s-p+b*d]``.
+
+        x (N,C,H,W), out (N, C*KH*KW, OH*OW). Groups play no part.
+        """
+
+    def col2im(self, col: Array, geometry: ConvGeometry, out: Array) -> None:
+        """The transpose of im2col: every column element added to where it came from.
+
+        col (N, C*KH*KW, OH*OW), out (N,C,H,W).
+        """
+
+    # --- pooling ---------------------------------------------------------
+
+    def max_pool2d(
+        self, x: Array, geometry: PoolGeometry, out: Array, indices: Array | None
+    ) -> None:
+        """Largest value of each window, padding left out; NaN wins over every number.
+
+        x (N,C,H,W), out (N,C,OH,OW), indices None or int64 (N,C,OH,OW): the flat
+        position ``row * W + column`` of the value in its plane, the first one
+        (in row-major order) among equals, and the last NaN of the window where
+        there is one (as PyTorch: ``value > best or isnan(value)`` replaces).
+        A window that lies wholly in the padding cannot occur.
+        """
+
+    def max_pool2d_backward(self, grad: Array, indices: Array, out: Array) -> None:
+        """Add each grad element to the position its index names.
+
+        grad and indices (N,C,OH,OW), out (N,C,H,W). Indices are in range.
+        """
+
+    def avg_pool2d(
+        self,
+        x: Array,
+        geometry: PoolGeometry,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Array,
+    ) -> None:
+        """Sum of each window over its divisor.
+
+        The divisor is ``divisor`` if given; with ``count_include_pad`` the
+        window's size clipped to the padded input (``[-p, H + p)``), else its
+        size clipped to the input. x (N,C,H,W), out (N,C,OH,OW); dilation is 1.
+        """
+
+    def avg_pool2d_backward(
+        self,
+        grad: Array,
+        geometry: PoolGeometry,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Array,
+    ) -> None:
+        """Spread each grad element, over its divisor, on its window: grad (N,C,OH,OW), out (N,C,H,W)."""
+
+    def adaptive_avg_pool2d(self, x: Array, out: Array) -> None:
+        """Mean over windows ``floor(i*H/OH)`` to ``ceil((i+1)*H/OH)``: x (N,C,H,W), out (N,C,OH,OW).
+
+        Output size (1, 1) is global average pooling.
+        """
+
+    def adaptive_avg_pool2d_backward(self, grad: Array, out: Array) -> None:
+        """Spread each grad element, over its window's size, on its window: grad (N,C,OH,OW), out (N,C,H,W)."""
+
+    # --- normalisation ---------------------------------------------------
+
+    def batch_norm_train(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        activation: Activation,
+        out: Array,
+        mean: Array,
+        var: Array,
+    ) -> None:
+        """Normalise each channel by its own mean and (biased) variance.
+
+        ``out = f((x - mean) / sqrt(var + eps) * weight + bias)``. x and out
+        (N,C,S), weight and bias (C,) or None; mean and var (C,) are written.
+        N*S is at least 1. The variance is the mean of ``(x - mean)**2``, not a
+        difference of squares.
+        """
+
+    def normalize(
+        self, x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+    ) -> None:
+        """``out[n,c,s] = f((x[n,c,s] - mean[c]) * scale[c] + shift[c])``: x (N,C,S), the others (C,)."""
+
+    def batch_norm_backward(
+        self,
+        grad: Array,
+        x: Array,
+        mean: Array,
+        inv_std: Array,
+        weight: Array | None,
+        training: bool,
+        grad_x: Array,
+        grad_weight: Array,
+        grad_bias: Array,
+    ) -> None:
+        """Gradients of batch normalisation, with ``x_hat = (x - mean) * inv_std`` and M = N*S.
+
+        ``grad_bias = sum(grad)``, ``grad_weight = sum(grad * x_hat)``; in training
+        ``grad_x = weight * inv_std * (grad - grad_bias/M - x_hat * grad_weight/M)``,
+        in evaluation ``grad_x = weight * inv_std * grad``. grad, x, grad_x
+        (N,C,S), the others (C,); weight None means ones.
+        """
+
+    # --- activations -----------------------------------------------------
+
+    def relu(self, x: Array, out: Array) -> None:
+        """``x < 0 ? 0 : x`` (NaN passes). Any shape, C order; ``out`` may be ``x``."""
+
+    def relu_backward(self, grad: Array, x: Array, out: Array) -> None:
+        """``x <= 0 ? 0 : grad``. Here and below ``out`` may be ``grad``."""
+
+    def sigmoid(self, x: Array, out: Array) -> None:
+        """``1 / (1 + exp(-x))``, without overflow for any x. ``out`` may be ``x``."""
+
+    def sigmoid_backward(self, grad: Array, y: Array, out: Array) -> None:
+        """``grad * y * (1 - y)``, where y is sigmoid's result."""
+
+    def tanh(self, x: Array, out: Array) -> None:
+        """The hyperbolic tangent. ``out`` may be ``x``."""
+
+    def tanh_backward(self, grad: Array, y: Array, out: Array) -> None:
+        """``grad * (1 - y*y)``, where y is tanh's result."""
+
+    def softmax(self, x: Array, out: Array) -> None:
+        """``exp(x - max) / sum(exp(x - max))`` of each row: x and out (rows, columns >= 1)."""
+
+    def softmax_backward(self, grad: Array, y: Array, out: Array) -> None:
+        """``y * (grad - sum(grad * y))`` of each row, where y is softmax's result."""
+
+    def log_softmax(self, x: Array, out: Array) -> None:
+        """``(x - max) - log(sum(exp(x - max)))`` of each row."""
+
+    def log_softmax_backward(self, grad: Array, y: Array, out: Array) -> None:
+        """``grad - exp(y) * sum(grad)`` of each row, where y is log_softmax's result."""
+
+    def dropout(self, x: Array, mask: NDArray[np.bool_], scale: float, out: Array) -> None:
+        """``x * scale`` where mask is true, else 0 (also for NaN and infinity): its own backward."""
+
+
+#: The names of the kernels, in the order above.
+KERNELS = tuple(
+    name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")
+)
