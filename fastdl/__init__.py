@@ -1,0 +1,108 @@
+"""Kernels of a convolutional network for NumPy arrays.
+
+`fastdl.conv2d` and its companions take NumPy arrays (N, C, H, W), float32 or
+float64, with the names and arguments of ``torch.nn.functional``. See
+`fastdl.backends` for who computes them, `fastdl.nn` for layers on top.
+"""
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _version
+
+from .backends.registry import backends, use_backend
+from .errors import (
+    ArgumentError,
+    BackendError,
+    DataError,
+    DTypeError,
+    FastdlError,
+    MissingPackageError,
+    OutputError,
+    ShapeError,
+)
+from .functional import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    batch_norm,
+    batch_norm_backward,
+    col2im,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    cross_entropy,
+    cross_entropy_backward,
+    dropout,
+    dropout_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    im2col,
+    linear,
+    linear_backward,
+    log_softmax,
+    log_softmax_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from .threads import get_num_threads, set_num_threads
+
+try:
+    __version__ = _version("fastdl-kernels")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "DTypeError",
+    "DataError",
+    "FastdlError",
+    "MissingPackageError",
+    "OutputError",
+    "ShapeError",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "backends",
+    "batch_norm",
+    "batch_norm_backward",
+    "col2im",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "get_num_threads",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
+    "im2col",
+    "linear",
+    "linear_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "set_num_threads",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+    "use_backend",
+]
