@@ -1,0 +1,111 @@
+// What passes between the extension module and the kernels: plain structs and a
+// table of function pointers, one table for each instruction set.
+//
+// Every array is C-contiguous, aligned and checked. `dtype` says what the void
+// pointers hold. Each kernel uses at most `threads` threads. Those that return
+// an int need memory of their own, and return 0, or 1 if there is none.
+#pragma once
+
+#include <cstdint>
+
+namespace fastdl {
+
+enum Dtype { kFloat32 = 0, kFloat64 = 1 };
+enum Activation { kIdentity = 0, kRelu = 1, kSigmoid = 2, kTanh = 3 };
+
+// fastdl.geometry.ConvGeometry, field for field.
+struct ConvGeometry {
+  int64_t batch, channels, height, width, filters, kernel_h, kernel_w, stride_h, stride_w, pad_top,
+      pad_left, dilation_h, dilation_w, groups, out_h, out_w;
+};
+
+// fastdl.geometry.PoolGeometry, field for field.
+struct PoolGeometry {
+  int64_t batch, channels, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
+      dilation_h, dilation_w, out_h, out_w;
+};
+
+// The sizes of an adaptive pool: `planes` planes of height x width to out_h x out_w.
+struct AdaptiveGeometry {
+  int64_t planes, height, width, out_h, out_w;
+};
+
+// (N, C, S): batch normalisation sees an image's pixels as one axis.
+struct NormGeometry {
+  int64_t batch, channels, size;
+};
+
+// The kernels of fastdl/backends/table.py, which says what each computes.
+struct Table {
+  const char* name;
+
+  // conv.cpp, conv_backward.cpp
+  int (*conv2d)(Dtype, const void* x, const void* weight, const void* bias, const ConvGeometry*,
+                Activation, void* out, int threads);
+  int (*conv2d_grad_input)(Dtype, const void* grad, const void* weight, const ConvGeometry*,
+                           void* out, int threads);
+  int (*conv2d_grad_weight)(Dtype, const void* grad, const void* x, const ConvGeometry*, void* out,
+                            int threads);
+  void (*conv2d_grad_bias)(Dtype, const void* grad, const NormGeometry*, void* out, int threads);
+
+  // columns.cpp
+  void (*im2col)(Dtype, const void* x, const ConvGeometry*, void* out, int threads);
+  void (*col2im)(Dtype, const void* col, const ConvGeometry*, void* out, int threads);
+
+  // pool.cpp; indices may be null, divisor 0 stands for "the window's size"
+  void (*max_pool2d)(Dtype, const void* x, const PoolGeometry*, void* out, int64_t* indices,
+                     int threads);
+  void (*max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices, int64_t planes,
+                              int64_t grad_size, int64_t size, void* out, int threads);
+  void (*avg_pool2d)(Dtype, const void* x, const PoolGeometry*, bool count_include_pad,
+                     int64_t divisor, void* out, int threads);
+  void (*avg_pool2d_backward)(Dtype, const void* grad, const PoolGeometry*, bool count_include_pad,
+                              int64_t divisor, void* out, int threads);
+  void (*adaptive_avg_pool2d)(Dtype, const void* x, const AdaptiveGeometry*, void* out,
+                              int threads);
+  void (*adaptive_avg_pool2d_backward)(Dtype, const void* grad, const AdaptiveGeometry*, void* out,
+                                       int threads);
+
+  // norm.cpp; weight and bias may be null
+  void (*batch_norm_train)(Dtype, const void* x, const void* weight, const void* bias, double eps,
+                           const NormGeometry*, Activation, void* out, void* mean, void* var,
+                           int threads);
+  void (*normalize)(Dtype, const void* x, const void* mean, const void* scale, const void* shift,
+                    const NormGeometry*, Activation, void* out, int threads);
+  void (*batch_norm_backward)(Dtype, const void* grad, const void* x, const void* mean,
+                              const void* inv_std, const void* weight, bool training,
+                              const NormGeometry*, void* grad_x, void* grad_weight,
+                              void* grad_bias, int threads);
+
+  // activation.cpp; `size` elements
+  void (*activate)(Dtype, Activation, const void* x, int64_t size, void* out, int threads);
+  void (*activate_backward)(Dtype, Activation, const void* grad, const void* saved, int64_t size,
+                            void* out, int threads);
+  void (*dropout)(Dtype, const void* x, const uint8_t* mask, double scale, int64_t size, void* out,
+                  int threads);
+
+  // softmax.cpp; `rows` rows of `columns`
+  void (*softmax)(Dtype, const void* x, int64_t rows, int64_t columns, bool log, void* out,
+                  int threads);
+  void (*softmax_backward)(Dtype, const void* grad, const void* y, int64_t rows, int64_t columns,
+                           bool log, void* out, int threads);
+
+  // limits.cpp: what the machine can do. FLOP of `rounds` rounds on each thread; a sum that reads
+  // `size` bytes.
+  double (*fma_rounds)(Dtype, int64_t rounds, int threads);
+  double (*read_bytes)(const void* data, int64_t size, int threads);
+};
+
+// dispatch.cpp: the instruction sets that were built, from the lowest up, and which of them this
+// processor and operating system can run.
+int table_count();
+const Table* table_at(int index);
+bool table_runs_here(int index);
+
+// memory.cpp: memory of the calling thread, at least `bytes` long and aligned to 64 bytes, kept
+// for the next call and freed when the thread ends. A thread has one: the next call takes it back.
+void* workspace(int64_t bytes);
+// Makes the module safe to fork.
+void install_fork_handler();
+
+}  // namespace fastdl
