@@ -15,6 +15,8 @@ from .errors import ArgumentError, DTypeError, ShapeError
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+#: Padding as ``((top, bottom), (left, right))``.
+Sides = tuple[Pair, Pair]
 
 #: What a caller may pass as a size along height and width.
 IntPair = int | tuple[int, int]
@@ -160,21 +162,15 @@ def pair(name: str, value: Any, minimum: int) -> Pair:
     return number, number
 
 
-def _conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """Padding as ``((top, bottom), (left, right))``."""
+def _sides(padding: Any) -> str | Sides:
+    """Padding as ``((top, bottom), (left, right))``, or the word that will name it."""
     if isinstance(padding, str):
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if padding != "same":
+        if padding not in ("same", "valid"):
             raise ArgumentError(
                 f"padding must be 'same', 'valid', an integer, (vertical, horizontal) or "
                 f"((top, bottom), (left, right)), got {padding!r}"
             )
-        if stride != (1, 1):
-            raise ArgumentError(f"padding='same' needs stride 1, got stride={stride}")
-        # What is odd goes to the bottom and the right, as in PyTorch.
-        total = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
-        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+        return padding
     if (
         isinstance(padding, (tuple, list))
         and len(padding) == 2
@@ -183,6 +179,17 @@ def _conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> t
         return pair("padding[0]", padding[0], 0), pair("padding[1]", padding[1], 0)
     vertical, horizontal = pair("padding", padding, 0)
     return (vertical, vertical), (horizontal, horizontal)
+
+
+def _named_sides(padding: str, kernel: Pair, stride: Pair, dilation: Pair) -> Sides:
+    """What padding 'valid' or 'same' comes to."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if stride != (1, 1):
+        raise ArgumentError(f"padding='same' needs stride 1, got stride={stride}")
+    # What is odd goes to the bottom and the right, as in PyTorch.
+    total = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
+    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
 
 
 def _rank4(name: str, shape: Shape, letters: str) -> None:
@@ -212,26 +219,31 @@ def conv_geometry(
     >>> conv_geometry((1, 3, 8, 8), (4, 3, 3, 3), stride=2, padding=1).out_shape
     (1, 4, 4, 4)
     """
-    try:
-        return _conv_geometry(x_shape, weight_shape, stride, padding, dilation, groups)
-    except TypeError as error:
-        if isinstance(error, DTypeError):
-            raise
-    # Lists are not hashable: skip the cache.
-    return _conv_geometry.__wrapped__(x_shape, weight_shape, stride, padding, dilation, groups)
+    # Checked before the cache, for which (1, 1), (1.0, 1.0) and (True, True) are one key.
+    return _conv_geometry(
+        x_shape,
+        weight_shape,
+        pair("stride", stride, 1),
+        _sides(padding),
+        pair("dilation", dilation, 1),
+        integer("groups", groups, 1),
+    )
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def _conv_geometry(
-    x_shape: Shape, weight_shape: Shape, stride: Any, padding: Any, dilation: Any, groups: Any
+    x_shape: Shape,
+    weight_shape: Shape,
+    stride: Pair,
+    padding: str | Sides,
+    dilation: Pair,
+    groups: int,
 ) -> ConvGeometry:
     _rank4("x", x_shape, "(N, C, H, W)")
     _rank4("weight", weight_shape, "(O, C / groups, KH, KW)")
-    stride = pair("stride", stride, 1)
-    dilation = pair("dilation", dilation, 1)
-    groups = integer("groups", groups, 1)
     batch, channels, height, width = x_shape
-    filters, group_channels, *kernel = weight_shape
+    filters, group_channels, *kernel_size = weight_shape
+    kernel = (kernel_size[0], kernel_size[1])
     if min(weight_shape) < 1:
         raise ShapeError(f"weight must have no empty dimension, got shape {weight_shape}")
     if channels % groups:
@@ -248,19 +260,18 @@ def _conv_geometry(
             f"weight must have {channels // groups} channels a filter "
             f"(x has {channels} channels, groups={groups}), got weight of shape {weight_shape}"
         )
-    pads = _conv_padding(padding, (kernel[0], kernel[1]), stride, dilation)
-    out_h, out_w = _out_pair((height, width), (kernel[0], kernel[1]), stride, pads, dilation)
+    if isinstance(padding, str):
+        padding = _named_sides(padding, kernel, stride, dilation)
+    out_h, out_w = _out_pair((height, width), kernel, stride, padding, dilation)
     geometry = ConvGeometry(
-        batch, channels, height, width, filters, kernel[0], kernel[1], *stride,
-        pads[0][0], pads[1][0], *dilation, groups, out_h, out_w,
+        batch, channels, height, width, filters, *kernel, *stride,
+        padding[0][0], padding[1][0], *dilation, groups, out_h, out_w,
     )  # fmt: skip
     _countable("the output", geometry.out_shape)
     return geometry
 
 
-def _out_pair(
-    size: Pair, kernel: Pair, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair
-) -> Pair:
+def _out_pair(size: Pair, kernel: Pair, stride: Pair, pads: Sides, dilation: Pair) -> Pair:
     padded = (size[0] + sum(pads[0]), size[1] + sum(pads[1]))
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     if extent[0] > padded[0] or extent[1] > padded[1]:
@@ -307,13 +318,29 @@ def conv_transpose_geometry(
     >>> conv_transpose_geometry((1, 4, 4, 4), (4, 3, 3, 3), 2, 1, 1).x_shape
     (1, 3, 8, 8)
     """
+    return _conv_transpose_geometry(
+        x_shape,
+        weight_shape,
+        pair("stride", stride, 1),
+        pair("padding", padding, 0),
+        pair("output_padding", output_padding, 0),
+        integer("groups", groups, 1),
+        pair("dilation", dilation, 1),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _conv_transpose_geometry(
+    x_shape: Shape,
+    weight_shape: Shape,
+    stride: Pair,
+    padding: Pair,
+    extra: Pair,
+    groups: int,
+    dilation: Pair,
+) -> ConvGeometry:
     _rank4("x", x_shape, "(N, C, H, W)")
     _rank4("weight", weight_shape, "(C, O / groups, KH, KW)")
-    stride = pair("stride", stride, 1)
-    dilation = pair("dilation", dilation, 1)
-    padding = pair("padding", padding, 0)
-    extra = pair("output_padding", output_padding, 0)
-    groups = integer("groups", groups, 1)
     batch, channels, height, width = x_shape
     _, group_out, kernel_h, kernel_w = weight_shape
     if min(weight_shape) < 1:
@@ -364,25 +391,22 @@ def pool_geometry(
     >>> pool_geometry((1, 1, 5, 5), 2, ceil_mode=True).out_shape
     (1, 1, 3, 3)
     """
-    try:
-        return _pool_geometry(x_shape, kernel_size, stride, padding, dilation, bool(ceil_mode))
-    except TypeError as error:
-        if isinstance(error, DTypeError):
-            raise
-    return _pool_geometry.__wrapped__(
-        x_shape, kernel_size, stride, padding, dilation, bool(ceil_mode)
+    kernel = pair("kernel_size", kernel_size, 1)
+    return _pool_geometry(
+        x_shape,
+        kernel,
+        kernel if stride is None else pair("stride", stride, 1),
+        pair("padding", padding, 0),
+        pair("dilation", dilation, 1),
+        bool(ceil_mode),
     )
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def _pool_geometry(
-    x_shape: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> PoolGeometry:
     _rank4("x", x_shape, "(N, C, H, W)")
-    kernel = pair("kernel_size", kernel_size, 1)
-    stride = kernel if stride is None else pair("stride", stride, 1)
-    padding = pair("padding", padding, 0)
-    dilation = pair("dilation", dilation, 1)
     batch, channels, height, width = x_shape
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     if 2 * padding[0] > extent[0] or 2 * padding[1] > extent[1]:
@@ -399,6 +423,14 @@ def _pool_geometry(
             out[axis] = out_size(size, kernel[axis], stride[axis], more, dilation[axis])
             if (out[axis] - 1) * stride[axis] >= size + padding[axis]:
                 out[axis] -= 1
+    for axis, size in enumerate((height, width)):
+        # The first tap at or after the image's edge is at ``start % dilation``.
+        starts = range(-padding[axis], 0, stride[axis])[: out[axis]]
+        if dilation[axis] > size and any(start % dilation[axis] >= size for start in starts):
+            raise ShapeError(
+                f"every window must hold an element of x, got x of shape {x_shape}, kernel_size="
+                f"{kernel}, stride={stride}, padding={padding}, dilation={dilation}"
+            )
     geometry = PoolGeometry(
         batch, channels, height, width, *kernel, *stride, *padding, *dilation, out[0], out[1]
     )

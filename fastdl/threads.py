@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
+from .backends import limits
 from .backends.registry import why_missing
 from .geometry import integer
-
-_requested: int | None = None
-
-
-def _available() -> int:
-    """OMP_NUM_THREADS, else the processors this process may run on."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
-        return int(first)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def set_num_threads(threads: int) -> None:
@@ -28,6 +15,11 @@ def set_num_threads(threads: int) -> None:
     threads : int
         At least 1. More threads than processors is allowed, and slower.
 
+    Raises
+    ------
+    ArgumentError, DTypeError
+        If ``threads`` is not an integer of at least 1.
+
     Examples
     --------
     >>> import fastdl
@@ -37,14 +29,13 @@ def set_num_threads(threads: int) -> None:
     1
     >>> fastdl.set_num_threads(before)
     """
-    global _requested
     threads = integer("threads", threads, 1)
     if why_missing("compiled") is None:
         from .backends.compiled import openmp
 
         # OpenMP's own limit belongs to the calling thread; the request to all of them.
         openmp.set_max_threads(threads)
-    _requested = threads
+    limits.set_requested(threads)
 
 
 def get_num_threads() -> int:
@@ -52,11 +43,15 @@ def get_num_threads() -> int:
 
     The smallest of what `set_num_threads` asked for and what OpenMP allows
     (OMP_NUM_THREADS, threadpoolctl, the processors of this process).
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.get_num_threads() >= 1
+    True
     """
     if why_missing("compiled") is None:
         from .backends.compiled import openmp
 
-        limit = openmp.max_threads()
-    else:
-        limit = _requested or _available()
-    return limit if _requested is None else min(limit, _requested)
+        return min(openmp.max_threads(), limits.requested() or openmp.max_threads())
+    return limits.threads()

@@ -33,6 +33,9 @@ template <class T>
 constexpr int kLanes = FASTDL_VECTOR_BYTES / static_cast<int>(sizeof(T));
 
 template <class T>
+constexpr Dtype kDtype = sizeof(T) == sizeof(float) ? kFloat32 : kFloat64;
+
+template <class T>
 FASTDL_INLINE Vector<T> load(const T* p) {
   return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
 }

@@ -98,6 +98,11 @@ def use_backend(name: str) -> Iterator[None]:
     The choice is the current thread's (or asyncio task's) own. An argument
     ``backend=`` still goes before it.
 
+    Parameters
+    ----------
+    name : str
+        One of those that `fastdl.backends` lists.
+
     Raises
     ------
     BackendError

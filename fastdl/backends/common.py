@@ -1,0 +1,68 @@
+"""Windows: which inputs a convolution or a pool reads for which outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..geometry import ConvGeometry, Pair, PoolGeometry
+
+Geometry = ConvGeometry | PoolGeometry
+
+
+def top_left(geometry: Geometry) -> Pair:
+    """Padding above and to the left of the image."""
+    if isinstance(geometry, ConvGeometry):
+        return geometry.pad_top, geometry.pad_left
+    return geometry.pad_h, geometry.pad_w
+
+
+def window_taps(geometry: Geometry, i: int, j: int) -> Iterator[tuple[int, int, int, int]]:
+    """``(a, b, row, column)``: the taps of window ``(i, j)`` that lie inside the image."""
+    g = geometry
+    top, left = top_left(g)
+    for a in range(g.kernel_h):
+        row = i * g.stride_h - top + a * g.dilation_h
+        if not 0 <= row < g.height:
+            continue
+        for b in range(g.kernel_w):
+            column = j * g.stride_w - left + b * g.dilation_w
+            if 0 <= column < g.width:
+                yield a, b, row, column
+
+
+def tap_slices(
+    geometry: Geometry, a: int, b: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The windows whose tap ``(a, b)`` lies inside the image, and the pixels it reads there."""
+    g = geometry
+    top, left = top_left(g)
+    out_rows, rows = _tap_range(g.height, g.out_h, g.stride_h, a * g.dilation_h - top)
+    out_columns, columns = _tap_range(g.width, g.out_w, g.stride_w, b * g.dilation_w - left)
+    return (out_rows, out_columns), (rows, columns)
+
+
+def _tap_range(size: int, out: int, stride: int, offset: int) -> tuple[slice, slice]:
+    """Outputs ``i`` with ``0 <= i * stride + offset < size``, and those inputs."""
+    first = max(0, -(offset // stride))
+    stop = min(out, (size - 1 - offset) // stride + 1)
+    if first >= stop:
+        return slice(0), slice(0)
+    start = first * stride + offset
+    return slice(first, stop), slice(start, start + (stop - first - 1) * stride + 1, stride)
+
+
+def window_sizes(geometry: PoolGeometry, count_include_pad: bool) -> tuple[list[int], list[int]]:
+    """Heights and widths of the windows, clipped to the (padded) image."""
+    g = geometry
+    return (
+        _clipped(g.height, g.out_h, g.kernel_h, g.stride_h, g.pad_h, count_include_pad),
+        _clipped(g.width, g.out_w, g.kernel_w, g.stride_w, g.pad_w, count_include_pad),
+    )
+
+
+def _clipped(
+    size: int, out: int, kernel: int, stride: int, pad: int, count_include_pad: bool
+) -> list[int]:
+    margin = pad if count_include_pad else 0
+    starts = (i * stride - pad for i in range(out))
+    return [min(start + kernel, size + margin) - max(start, -margin) for start in starts]

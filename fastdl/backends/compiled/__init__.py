@@ -1,0 +1,71 @@
+"""The compiled kernels: C++ from src_kernels/, built for several instruction sets.
+
+Importing this package picks the best set that the processor and the operating
+system support; FASTDL_ISA names a lower one.
+"""
+
+import os
+
+from . import isa
+from ._kernels import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    batch_norm_backward,
+    batch_norm_train,
+    col2im,
+    conv2d,
+    conv2d_grad_bias,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    dropout,
+    im2col,
+    log_softmax,
+    log_softmax_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    normalize,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+
+DENSE = True
+
+isa.select_isa(os.environ.get("FASTDL_ISA") or isa.supported_isas()[-1], source="FASTDL_ISA")
+
+__all__ = [
+    "DENSE",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm_backward",
+    "batch_norm_train",
+    "col2im",
+    "conv2d",
+    "conv2d_grad_bias",
+    "conv2d_grad_input",
+    "conv2d_grad_weight",
+    "dropout",
+    "im2col",
+    "log_softmax",
+    "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "normalize",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,181 @@
+"""Elementwise functions, and the one applied to a kernel's result while it is still in cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from ..table import Activation, Array
+from .arrays import flat
+from .compiling import compiled
+from .pool import run
+
+#: Codes of the activations inside of kernels.
+NONE, RELU, SIGMOID, TANH = range(4)
+CODES: dict[Activation, int] = {None: NONE, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
+
+#: Elements of one task.
+BLOCK = 16384
+
+# exp(x) = 2**n * exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts, |r| <= 0.35, where eight
+# terms of the series leave 1e-7. Without branches, so that LLVM vectorises it.
+_MAGIC = np.float32(1.5 * 2**23)  # adding it rounds to an integer, kept in the low bits
+_MAGIC_BITS = _MAGIC.view(np.int32)
+_LOG2_E = np.float32(1 / math.log(2))
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(math.log(2) - 0.693359375)
+_LOWEST, _HIGHEST = np.float32(-104), np.float32(89)
+_EXP = np.array([1 / math.factorial(i) for i in range(8)], np.float32)
+
+
+@compiled
+def _exp_float32(x: Any) -> Any:
+    """exp(x) in float32, within 2e-7 of it."""
+    x = _LOWEST if x < _LOWEST else x  # comparisons that let NaN through
+    x = _HIGHEST if x > _HIGHEST else x
+    shifted = x * _LOG2_E + _MAGIC
+    n = shifted - _MAGIC
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    series = _EXP[7]
+    for i in range(6, -1, -1):
+        series = series * r + _EXP[i]
+    exponent = np.int32(np.float32(shifted).view(np.int32) - _MAGIC_BITS)
+    # 2**n in two factors: n alone may be beyond a float32's exponent.
+    half = np.int32(exponent >> 1)
+    first = np.int32((half + 127) << 23).view(np.float32)
+    second = np.int32((exponent - half + 127) << 23).view(np.float32)
+    return series * first * second
+
+
+@compiled
+def _tanh_float32(x: Any) -> Any:
+    """tanh(x): near 0 Lambert's continued fraction, cut after the 9, else from exp(-2 |x|)."""
+    z = x * x
+    near = (
+        x
+        * (np.float32(945) + z * (np.float32(105) + z))
+        / (np.float32(945) + z * (np.float32(420) + np.float32(15) * z))
+    )
+    small = _exp_float32(np.float32(-2) * abs(x))
+    far = np.float32(math.copysign((np.float32(1) - small) / (np.float32(1) + small), x))
+    return near if abs(x) < np.float32(0.625) else far
+
+
+def exp(x: float) -> float:
+    """exp in x's precision."""
+    return math.exp(x)
+
+
+def _tanh(x: float) -> float:
+    return math.tanh(x)
+
+
+def _by_precision(function: Any, in_float32: Any) -> None:
+    """Let kernels that call ``function`` on a float32 call ``in_float32`` instead."""
+    in_float64 = compiled(function)
+
+    def _float32(x: Any) -> Any:
+        return in_float32(x)
+
+    def _float64(x: Any) -> Any:
+        return in_float64(x)
+
+    def _choose(x: Any) -> Any:
+        return _float32 if x == types.float32 else _float64
+
+    overload(function)(_choose)
+
+
+_by_precision(exp, _exp_float32)
+_by_precision(_tanh, _tanh_float32)
+
+
+@compiled
+def activate(kind: int, values: Array) -> None:
+    """``values = f(values)``, one dimension, in place."""
+    one = values.dtype.type(1)
+    if kind == RELU:
+        for i in range(values.size):
+            values[i] = values.dtype.type(0) if values[i] < 0 else values[i]
+    elif kind == SIGMOID:
+        for i in range(values.size):
+            # exp of a negative number only: it cannot overflow.
+            small = exp(-abs(values[i]))
+            values[i] = (small if values[i] < 0 else one) / (one + small)
+    elif kind == TANH:
+        for i in range(values.size):
+            values[i] = _tanh(values[i])
+
+
+@compiled
+def _forward(start: int, stop: int, kind: int, x: Array, out: Array) -> None:
+    first, last = start * BLOCK, min(stop * BLOCK, x.size)
+    block = out[first:last]
+    source = x[first:last]
+    for i in range(block.size):
+        block[i] = source[i]
+    activate(kind, block)
+
+
+@compiled
+def _backward(start: int, stop: int, kind: int, grad: Array, y: Array, out: Array) -> None:
+    """From y, the activation's result; for RELU its argument does as well."""
+    first, last = start * BLOCK, min(stop * BLOCK, y.size)
+    block, slope, result = out[first:last], grad[first:last], y[first:last]
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    if kind == RELU:
+        for i in range(block.size):
+            block[i] = zero if result[i] <= 0 else slope[i]
+    elif kind == SIGMOID:
+        for i in range(block.size):
+            block[i] = slope[i] * result[i] * (one - result[i])
+    else:
+        for i in range(block.size):
+            block[i] = slope[i] * (one - result[i] * result[i])
+
+
+def blocks(size: int) -> int:
+    """Tasks of an elementwise kernel."""
+    return -(-size // BLOCK)
+
+
+def _run_forward(kind: int, x: Array, out: Array) -> None:
+    run(_forward, blocks(x.size), x.size, kind, flat(x), flat(out))
+
+
+def _run_backward(kind: int, grad: Array, y: Array, out: Array) -> None:
+    run(_backward, blocks(y.size), y.size, kind, flat(grad), flat(y), flat(out))
+
+
+def relu(x: Array, out: Array) -> None:
+    """``max(x, 0)``, with NaN as it is."""
+    _run_forward(RELU, x, out)
+
+
+def relu_backward(grad: Array, x: Array, out: Array) -> None:
+    """``x <= 0 ? 0 : grad``."""
+    _run_backward(RELU, grad, x, out)
+
+
+def sigmoid(x: Array, out: Array) -> None:
+    """``1 / (1 + exp(-x))``."""
+    _run_forward(SIGMOID, x, out)
+
+
+def sigmoid_backward(grad: Array, y: Array, out: Array) -> None:
+    """``grad * y * (1 - y)``."""
+    _run_backward(SIGMOID, grad, y, out)
+
+
+def tanh(x: Array, out: Array) -> None:
+    """The hyperbolic tangent."""
+    _run_forward(TANH, x, out)
+
+
+def tanh_backward(grad: Array, y: Array, out: Array) -> None:
+    """``grad * (1 - y * y)``."""
+    _run_backward(TANH, grad, y, out)

@@ -1,0 +1,157 @@
+"""Convolution and its gradients, each as one of three loop nests.
+
+=====================  =========================  ===================
+                       several channels a group   one channel a group
+=====================  =========================  ===================
+conv2d                 gemm                       depthwise
+conv2d_grad_input      gemm, once a phase         depthwise
+conv2d_grad_weight     grad_weight                depthwise
+=====================  =========================  ===================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from ..table import Activation, Array
+from . import depthwise, grad_weight
+from .activation import CODES, NONE
+from .arrays import flat
+from .compiling import compiled
+from .gemm import Grid, Image, Rows, Taps, multiply
+from .pool import run
+from .sums import total
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: ConvGeometry,
+    activation: Activation,
+    out: Array,
+) -> None:
+    """``out = f(bias + sum of x * weight over the window)``."""
+    g = geometry
+    added = np.zeros(g.filters, out.dtype) if bias is None else flat(bias)
+    if g.group_channels == 1:
+        depthwise.forward(x, weight, added, g, CODES[activation], out)
+        return
+    area, depth = g.height * g.width, g.group_channels * g.kernel_h * g.kernel_w
+    multiply(
+        flat(x), flat(weight), added, CODES[activation], forward_taps(g),
+        Image(g.channels * area, g.group_channels * area, g.height, g.width, g.stride_h, g.stride_w),
+        Grid(g.batch, g.out_h, g.out_w, g.filters, g.out_h * g.out_w, g.out_w, 0, 0, 1, 1),
+        Rows(g.groups, g.group_filters, g.group_filters * depth, depth),
+        flat(out),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def forward_taps(g: ConvGeometry) -> Taps:
+    """Product k = (c, a, b) reads ``x[c, a*d - p, b*d - p]``; its factor is ``weight[k]``."""
+    a, b = _pairs(range(g.kernel_h), range(g.kernel_w))
+    return Taps(
+        np.arange(g.group_channels * a.size),
+        a * g.dilation_h - g.pad_top,
+        b * g.dilation_w - g.pad_left,
+    )
+
+
+def _pairs(rows: Iterable[int], columns: Iterable[int]) -> tuple[Array, Array]:
+    """All (row, column), as two arrays."""
+    pairs = np.array(list(product(rows, columns)), np.int64)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: Array) -> None:
+    """``out[c, h, w] = sum of grad[o, i, j] * weight[o, c, a, b]`` where ``i*s - p + a*d = h``.
+
+    The rows h of one phase, ``h % stride``, see the same taps: each phase is a convolution of
+    grad with stride 1, written with gaps.
+    """
+    g = geometry
+    if g.group_channels == 1:
+        depthwise.backward_input(grad, weight, g, out)
+        return
+    phases = _phases(g)
+    if len(phases) < min(g.stride_h, g.height) * min(g.stride_w, g.width):
+        out.fill(0)
+    area, taps_area = g.out_h * g.out_w, g.kernel_h * g.kernel_w
+    bias = np.zeros(g.channels, out.dtype)
+    image = Image(g.filters * area, g.group_filters * area, g.out_h, g.out_w, 1, 1)
+    rows = Rows(
+        g.groups, g.group_channels, g.group_filters * g.group_channels * taps_area, taps_area
+    )
+    for row, column, taps in phases:
+        grid = Grid(
+            g.batch, -(-(g.height - row) // g.stride_h), -(-(g.width - column) // g.stride_w),
+            g.channels, g.height * g.width, g.width, row, column, g.stride_h, g.stride_w,
+        )  # fmt: skip
+        multiply(flat(grad), flat(weight), bias, NONE, taps, image, grid, rows, flat(out))
+
+
+@lru_cache(maxsize=64)
+def _phases(g: ConvGeometry) -> list[tuple[int, int, Taps]]:
+    """(first row, first column, taps) of every phase that some tap reaches."""
+    rows = _phase_taps(g.kernel_h, g.stride_h, g.pad_top, g.dilation_h, g.height)
+    columns = _phase_taps(g.kernel_w, g.stride_w, g.pad_left, g.dilation_w, g.width)
+    return [
+        (row, column, _backward_taps(g, row, column, a, b))
+        for row, a in rows.items()
+        for column, b in columns.items()
+    ]
+
+
+def _phase_taps(
+    kernel: int, stride: int, pad: int, dilation: int, size: int
+) -> dict[int, list[int]]:
+    """The taps along one axis by the phase that they reach."""
+    phases: dict[int, list[int]] = {}
+    for tap in range(kernel):
+        phase = (tap * dilation - pad) % stride
+        if phase < size:
+            phases.setdefault(phase, []).append(tap)
+    return phases
+
+
+def _backward_taps(
+    g: ConvGeometry, row: int, column: int, rows: list[int], columns: list[int]
+) -> Taps:
+    """Product k = (o, a, b) of the phase that begins at (row, column)."""
+    a, b = _pairs(rows, columns)
+    filters = np.arange(g.group_filters)[:, None] * g.group_channels * g.kernel_h * g.kernel_w
+    return Taps(
+        (filters + a * g.kernel_w + b).ravel(),
+        (row + g.pad_top - a * g.dilation_h) // g.stride_h,
+        (column + g.pad_left - b * g.dilation_w) // g.stride_w,
+    )
+
+
+def conv2d_grad_weight(grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+    """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
+    if geometry.group_channels == 1:
+        depthwise.backward_weight(grad, x, geometry, out)
+    else:
+        grad_weight.backward_weight(grad, x, forward_taps(geometry), geometry, out)
+
+
+@compiled
+def _sum_planes(start: int, stop: int, grad: Array, out: Array) -> None:
+    """grad (N, O, P)."""
+    for o in range(start, stop):
+        summed = 0.0
+        for n in range(grad.shape[0]):
+            summed += total(grad[n, o])
+        out[o] = summed
+
+
+def conv2d_grad_bias(grad: Array, out: Array) -> None:
+    """Sum of grad (N,O,OH,OW) over all but O."""
+    batch, filters, height, width = grad.shape
+    run(_sum_planes, filters, grad.size, flat(grad).reshape(batch, filters, height * width), out)

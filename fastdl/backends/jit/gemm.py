@@ -1,0 +1,259 @@
+"""The loop nest that every convolution with more than one channel a group takes.
+
+With q counting the pixels of the whole batch, and k the products of one output element:
+
+    out[m, q] = f(bias[m] + sum_k a[m, k] * b[k, q])        b[k, q] = source at pixel q and tap k
+
+b is never built: a task packs what one tile of the microkernel reads, and uses it for all rows m.
+
+              panel of NR pixels
+            +--+
+    b  k    |  |  KC      packed, in the first-level cache
+            |  |
+            +--+
+     a  +---+--+
+      MR|KC |==|          a tile of sums, in registers
+        +---+--+          a is read in place, its KC columns stay in the second-level cache
+
+Both the forward pass and the gradient of the input are such products; they differ in what a `Tap`
+is and in which pixels are written. K is cut in parts of at most KC, the same whatever the number
+of threads, so the order of additions never changes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import limits
+from ..table import Array
+from .activation import NONE, activate
+from .compiling import compiled
+from .microkernel import MR, add_run, copy_window, lanes, multiply_tile, tile_columns
+from .pool import PIECES_PER_THREAD, run_with_scratch
+
+#: Products summed in float32 before they are added to the output.
+KC = 192
+#: Panels of one task, at most: enough to reuse a from the second-level cache.
+_TASK_PANELS = 8
+#: Rows of one task, at least: fewer would not repay the packing.
+_TASK_ROWS = 32
+
+
+class Taps(NamedTuple):
+    """Products k = (channel, tap): for each k, where its factor stands in a row of a; for each tap,
+    which pixel it reads, relative to q's."""
+
+    factor: Array
+    row: Array
+    column: Array
+
+
+class Image(NamedTuple):
+    """The source: image (n, g) starts at ``n * image + g * group``; pixel q reads from its row
+    ``t * step_h`` and column ``u * step_w`` on."""
+
+    image: int
+    group: int
+    height: int
+    width: int
+    step_h: int
+    step_w: int
+
+
+class Grid(NamedTuple):
+    """The pixels q = (n, t, u), and where they are written: row ``row + t * step_h``, column
+    ``column + u * step_w`` of planes of ``plane`` elements, ``planes`` of them an image."""
+
+    batch: int
+    height: int
+    width: int
+    planes: int
+    plane: int
+    line: int
+    row: int
+    column: int
+    step_h: int
+    step_w: int
+
+
+class Rows(NamedTuple):
+    """The rows of a: ``count`` a group, row m of group g at ``g * group + m * stride``."""
+
+    groups: int
+    count: int
+    group: int
+    stride: int
+
+
+class Blocks(NamedTuple):
+    """How the work is cut: a task is ``panels`` panels times ``rows`` rows of one group."""
+
+    lanes: int
+    columns: int
+    panels: int
+    panel_tasks: int
+    rows: int
+    row_tasks: int
+
+
+@compiled
+def locate(
+    first: int, count: int, vector: int, image: Image, grid: Grid, runs: Array
+) -> int:  # fmt: skip
+    """Cut pixels ``first`` to ``first + count - 1`` into runs within one row and one vector.
+
+    A run is (first pixel, count, source index, source row, source column, output index).
+    """
+    done = 0
+    found = 0
+    pixels = grid.height * grid.width
+    while done < count:
+        q = first + done
+        n = q // pixels
+        t = (q % pixels) // grid.width
+        u = q % grid.width
+        length = min(vector, grid.width - u, count - done)
+        row, column = t * image.step_h, u * image.step_w
+        runs[found, 0] = done
+        runs[found, 1] = length
+        runs[found, 2] = n * image.image
+        runs[found, 3] = row
+        runs[found, 4] = column
+        runs[found, 5] = (
+            n * grid.planes * grid.plane
+            + (grid.row + t * grid.step_h) * grid.line
+            + grid.column
+            + u * grid.step_w
+        )
+        done += length
+        found += 1
+    return found
+
+
+@compiled
+def pack(
+    packed: Array, line: int, source: Array, start: int, taps: Taps, first: int, last: int,
+    image: Image, runs: Array, found: int,
+) -> None:  # fmt: skip
+    """``packed[(k - first) * line + q] = source at product k of pixel q``, zero outside."""
+    # Read here: in the loops below each reading of a field would count references.
+    tap_row, tap_column = taps.row, taps.column
+    area, width, step = image.height * image.width, image.width, image.step_w
+    for index in range(found):
+        count = runs[index, 1]
+        for tap in range(tap_row.size):
+            row, column = runs[index, 3] + tap_row[tap], runs[index, 4] + tap_column[tap]
+            # A row outside of the image is a row of no columns.
+            columns = width if 0 <= row < image.height else 0
+            first_channel = -((tap - first) // tap_row.size)
+            k = first_channel * tap_row.size + tap
+            place = (k - first) * line + runs[index, 0]
+            base = start + runs[index, 2] + first_channel * area + row * width + column
+            while k < last:
+                copy_window(packed, place, count, source, base, column, columns, step)
+                k += tap_row.size
+                place += tap_row.size * line
+                base += area
+
+
+@compiled
+def join(runs: Array, found: int, step: int) -> int:
+    """Join runs that are written one after another."""
+    last = 0
+    for index in range(1, found):
+        if step == 1 and runs[index, 5] == runs[last, 5] + runs[last, 1]:
+            runs[last, 1] += runs[index, 1]
+        else:
+            last += 1
+            for field in range(6):
+                runs[last, field] = runs[index, field]
+    return last + 1
+
+
+@compiled
+def _write(
+    tile: Array, first: int, count: int, out: Array, place: int, step: int, begin: bool,
+    bias: float,
+) -> None:  # fmt: skip
+    """Add a run of a tile's row to the output, or set it to that and the bias to ``begin`` with."""
+    if step == 1:
+        add_run(out, place, tile, first, count, begin, bias)
+    else:
+        for j in range(count):
+            out[place + j * step] = tile[first + j] + (bias if begin else out[place + j * step])
+
+
+@compiled
+def _products(
+    start: int, stop: int, scratch: Array, source: Array, a: Array, bias: Array, activation: int,
+    taps: Taps, image: Image, grid: Grid, rows: Rows, blocks: Blocks, out: Array,
+) -> None:  # fmt: skip
+    """Tasks (group, panels, rows) of the product."""
+    columns = blocks.columns
+    packed, tile = scratch[: KC * columns], scratch[KC * columns :]
+    runs = np.empty((columns, 6), np.int64)
+    pixels = grid.batch * grid.height * grid.width
+    factor = taps.factor
+    depth = factor.size
+    parts = -(-depth // KC)
+    for task in range(start, stop):
+        row_task = task % blocks.row_tasks
+        panel_task = task // blocks.row_tasks % blocks.panel_tasks
+        group = task // (blocks.row_tasks * blocks.panel_tasks)
+        first_row = row_task * blocks.rows
+        last_row = min(first_row + blocks.rows, rows.count)
+        first_pixel = panel_task * blocks.panels * columns
+        last_pixel = min(first_pixel + blocks.panels * columns, pixels)
+        for part in range(parts):
+            k, k_end = depth * part // parts, depth * (part + 1) // parts
+            for q in range(first_pixel, last_pixel, columns):
+                count = min(columns, last_pixel - q)
+                found = locate(q, count, blocks.lanes, image, grid, runs)
+                pack(
+                    packed, columns, source, group * image.group, taps, k, k_end, image, runs,
+                    found,
+                )  # fmt: skip
+                found = join(runs, found, grid.step_w)
+                vectors = -(-count // blocks.lanes)
+                for m in range(first_row, last_row, MR):
+                    tile_rows = min(MR, last_row - m)
+                    multiply_tile(
+                        a, group * rows.group + m * rows.stride, rows.stride, tile_rows,
+                        factor, k, k_end - k, packed, 0, vectors, tile, 0,
+                    )  # fmt: skip
+                    for r in range(tile_rows):
+                        plane = group * rows.count + m + r
+                        for index in range(found):
+                            place = plane * grid.plane + runs[index, 5]
+                            _write(
+                                tile, r * columns + runs[index, 0], runs[index, 1], out, place,
+                                grid.step_w, part == 0, bias[plane],
+                            )  # fmt: skip
+                            if activation != NONE and part == parts - 1:
+                                activate(activation, out[place : place + runs[index, 1]])
+
+
+def multiply(
+    source: Array, a: Array, bias: Array, activation: int, taps: Taps, image: Image, grid: Grid,
+    rows: Rows, out: Array,
+) -> None:  # fmt: skip
+    """Run the product over flat arrays; taps must not be empty."""
+    columns = tile_columns(out.dtype)
+    pixels = grid.batch * grid.height * grid.width
+    panels = -(-pixels // columns)
+    wanted = PIECES_PER_THREAD * limits.threads()
+    task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
+    panel_tasks = -(-panels // task_panels)
+    # Few pixels: share out the rows as well.
+    row_tasks = max(1, min(rows.count // _TASK_ROWS, wanted // max(1, panel_tasks * rows.groups)))
+    task_rows = -(-rows.count // (row_tasks * MR)) * MR
+    row_tasks = -(-rows.count // task_rows)
+    blocks = Blocks(lanes(out.dtype), columns, task_panels, panel_tasks, task_rows, row_tasks)
+    run_with_scratch(
+        _products, rows.groups * panel_tasks * row_tasks,
+        pixels * rows.groups * rows.count * taps.factor.size // 8,
+        out.dtype, (KC + MR) * columns,
+        source, a, bias, activation, taps, image, grid, rows, blocks, out,
+    )  # fmt: skip

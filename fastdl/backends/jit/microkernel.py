@@ -1,0 +1,290 @@
+"""The pieces of vector code that Numba's own vectoriser cannot find, written in LLVM's IR.
+
+`multiply_tile` is the product of MR rows of A and NR columns of B, with the whole tile of sums in
+vector registers; `copy_window` copies a vector of pixels, those outside of the image as zero;
+`add_run` adds a few elements of a tile to the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.core.cgutils import get_or_insert_function
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+from numpy.typing import DTypeLike
+
+# 8 rows of 3 vectors: 24 of AVX-512's 32 registers hold sums, and each pass over k does 24
+# multiply-adds for 3 + 8 loads. Where there are 16 registers, 4 rows of 3.
+_VECTORS = 3
+
+
+@cache
+def _features() -> frozenset[str]:
+    """What Numba compiles for: this processor, unless NUMBA_CPU_FEATURES lowers it."""
+    flags = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+"))
+
+
+def _vector_bytes() -> int:
+    if "avx512f" in _features():
+        return 64
+    return 32 if "avx2" in _features() else 16
+
+
+#: Rows of a tile.
+MR = 8 if "avx512f" in _features() else 4
+
+
+def lanes(dtype: DTypeLike) -> int:
+    """Elements of one vector."""
+    return _vector_bytes() // np.dtype(dtype).itemsize
+
+
+def tile_columns(dtype: DTypeLike) -> int:
+    """Columns of a tile (NR)."""
+    return _VECTORS * lanes(dtype)
+
+
+_I64 = ir.IntType(64)
+
+
+def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _vector_type(element: Any, context: Any) -> Any:
+    return ir.VectorType(context.get_value_type(element), lanes(str(element)))
+
+
+def _vector_at(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+
+
+def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def _multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    if "fma" not in _features():
+        return builder.fadd(builder.fmul(a, b), total)
+    name = f"llvm.fma.{_mangled(a.type)}"
+    function = get_or_insert_function(
+        builder.module, ir.FunctionType(a.type, [a.type] * 3), name
+    )
+    return builder.call(function, [a, b, total])
+
+
+def _mangled(vector: Any) -> str:
+    return f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
+
+
+@intrinsic
+def multiply_tile(
+    typing: Any, a: Any, a_start: Any, a_row: Any, rows: Any, a_offsets: Any, k_start: Any,
+    k_count: Any, b: Any, b_start: Any, vectors: Any, tile: Any, tile_start: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """``tile[r, j] = sum_k a[a_start + r * a_row + a_offsets[k_start + k]] * b[b_start + k*NR + j]``.
+
+    k runs over ``k_count >= 1``. Only the first ``vectors`` vectors of j are computed; rows from
+    ``rows`` on repeat the last one. ``tile`` is MR rows of NR.
+    """
+    size = types.intp
+    signature = types.void(
+        a, size, size, size, a_offsets, size, size, b, size, size, tile, size
+    )  # fmt: skip
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a_type, offsets_type, b_type, tile_type = (signature.args[i] for i in (0, 4, 7, 10))
+        vector = _vector_type(a_type.dtype, context)
+        a_data = builder.gep(_data(context, builder, a_type, args[0]), [args[1]])
+        offsets = builder.gep(_data(context, builder, offsets_type, args[4]), [args[5]])
+        b_data = builder.gep(_data(context, builder, b_type, args[7]), [args[8]])
+        tile_data = builder.gep(_data(context, builder, tile_type, args[10]), [args[11]])
+        last = builder.sub(args[3], _I64(1))
+        row_starts = []
+        for r in range(MR):
+            row = builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last)
+            row_starts.append(builder.mul(row, args[2]))
+        done = builder.append_basic_block("tile.done")
+        narrow = [builder.append_basic_block(f"tile.{v}") for v in range(1, _VECTORS + 1)]
+        switch = builder.switch(args[9], narrow[-1])
+        for v in range(1, _VECTORS):
+            switch.add_case(_I64(v), narrow[v - 1])
+        for v, block in enumerate(narrow, 1):
+            builder.position_at_end(block)
+            _tile_loop(
+                builder, vector, v, a_data, row_starts, offsets, args[6], b_data, tile_data, done
+            )
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _tile_loop(
+    builder: Any, vector: Any, vectors: int, a_data: Any, row_starts: list[Any], offsets: Any,
+    k_count: Any, b_data: Any, tile_data: Any, done: Any,
+) -> None:  # fmt: skip
+    """The loop over k for a tile of MR rows and ``vectors`` vectors."""
+    before = builder.block
+    loop = builder.append_basic_block("tile.k")
+    store = builder.append_basic_block("tile.store")
+    columns = _VECTORS * vector.count
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(_I64)
+    k.add_incoming(_I64(0), before)
+    sums = [[builder.phi(vector) for _ in range(vectors)] for _ in row_starts]
+    a_k = builder.gep(a_data, [builder.load(builder.gep(offsets, [k]))])
+    b_k = builder.gep(b_data, [builder.mul(k, _I64(columns))])
+    b_vectors = [_load(builder, b_k, _I64(v * vector.count), vector) for v in range(vectors)]
+    for start, row in zip(row_starts, sums, strict=True):
+        a_element = _splat(builder, builder.load(builder.gep(a_k, [start])), vector)
+        for v, total in enumerate(row):
+            total.add_incoming(ir.Constant(vector, [0.0] * vector.count), before)
+            row[v] = _multiply_add(builder, a_element, b_vectors[v], total)
+            total.add_incoming(row[v], loop)
+    following = builder.add(k, _I64(1))
+    k.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, k_count), loop, store)
+    builder.position_at_end(store)
+    for r, row in enumerate(sums):
+        for v, total in enumerate(row):
+            place = _vector_at(builder, tile_data, _I64(r * columns + v * vector.count), vector)
+            builder.store(total, place, align=_alignment(vector))
+    builder.branch(done)
+
+
+def _alignment(vector: Any) -> int:
+    """That of one element: nothing is promised about a vector's address."""
+    return 4 if vector.element == ir.FloatType() else 8
+
+
+def _load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
+    return builder.load(_vector_at(builder, pointer, index, vector), align=_alignment(vector))
+
+
+@intrinsic
+def copy_window(
+    typing: Any, target: Any, target_index: Any, count: Any, source: Any, source_index: Any,
+    column: Any, width: Any, step: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """``target[target_index + l] = source[source_index + l * step]`` for l below ``count``.
+
+    ``count`` is at most a vector. Zero is written where ``column + l * step`` is outside of
+    ``0 .. width - 1``; there the source is not read.
+    """
+    size = types.intp
+    signature = types.void(target, size, size, source, size, size, size, size)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target_type, source_type = signature.args[0], signature.args[3]
+        vector = _vector_type(target_type.dtype, context)
+        source_data = builder.gep(_data(context, builder, source_type, args[3]), [args[4]])
+        place = _vector_at(
+            builder, _data(context, builder, target_type, args[0]), args[1], vector
+        )
+        integers = ir.VectorType(_I64, vector.count)
+        lane = ir.Constant(integers, list(range(vector.count)))
+        wanted = builder.icmp_unsigned("<", lane, _splat(builder, args[2], integers))
+        contiguous = builder.icmp_signed("==", args[7], _I64(1))
+        with builder.if_else(contiguous) as (then, otherwise):
+            with then:
+                columns = builder.add(lane, _splat(builder, args[5], integers))
+                inside = builder.icmp_unsigned("<", columns, _splat(builder, args[6], integers))
+                pointer = builder.bitcast(source_data, vector.as_pointer())
+                run = _masked_load(builder, pointer, builder.and_(inside, wanted), vector)
+                run_block = builder.block
+            with otherwise:
+                steps = builder.mul(lane, _splat(builder, args[7], integers))
+                columns = builder.add(steps, _splat(builder, args[5], integers))
+                inside = builder.icmp_unsigned("<", columns, _splat(builder, args[6], integers))
+                gathered = _gather(
+                    builder, source_data, steps, builder.and_(inside, wanted), vector
+                )
+                gather_block = builder.block
+        value = builder.phi(vector)
+        value.add_incoming(run, run_block)
+        value.add_incoming(gathered, gather_block)
+        _masked_store(builder, value, place, wanted)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def add_run(
+    typing: Any, out: Any, place: Any, tile: Any, first: Any, count: Any, begin: Any, start: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``out[place + j] = tile[first + j] + (start if begin else out[place + j])``.
+
+    j runs over ``count``, at most NR; ``tile`` may be read up to NR elements from ``first`` on.
+    """
+    size = types.intp
+    signature = types.void(out, size, tile, size, size, types.boolean, tile.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out_type, tile_type = signature.args[0], signature.args[2]
+        vector = _vector_type(tile_type.dtype, context)
+        out_data = builder.gep(_data(context, builder, out_type, args[0]), [args[1]])
+        tile_data = builder.gep(_data(context, builder, tile_type, args[2]), [args[3]])
+        integers = ir.VectorType(_I64, vector.count)
+        begin = context.get_value_as_argument(builder, types.boolean, args[5])
+        begin = builder.trunc(begin, ir.IntType(1))
+        fresh = _splat(builder, args[6], vector)
+        for v in range(_VECTORS):
+            lane = ir.Constant(integers, [v * vector.count + i for i in range(vector.count)])
+            wanted = builder.icmp_signed("<", lane, _splat(builder, args[4], integers))
+            offset = _I64(v * vector.count)
+            with builder.if_then(builder.icmp_signed(">", args[4], offset)):
+                target = _vector_at(builder, out_data, offset, vector)
+                before = builder.select(
+                    begin, fresh, _masked_load(builder, target, wanted, vector)
+                )
+                added = builder.fadd(_load(builder, tile_data, offset, vector), before)
+                _masked_store(builder, added, target, wanted)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
+    return _masked(
+        builder, f"load.{_mangled(vector)}.p0", vector,
+        [pointer, ir.IntType(32)(_alignment(vector)), mask, ir.Constant(vector, None)],
+    )  # fmt: skip
+
+
+def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
+    _masked(
+        builder, f"store.{_mangled(value.type)}.p0", ir.VoidType(),
+        [value, pointer, ir.IntType(32)(_alignment(value.type)), mask],
+    )  # fmt: skip
+
+
+def _gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any:
+    pointers = builder.gep(
+        _splat(builder, data, ir.VectorType(data.type, vector.count)),
+        [indices],
+        source_etype=vector.element,
+    )
+    return _masked(
+        builder, f"gather.{_mangled(vector)}.v{vector.count}p0", vector,
+        [pointers, ir.IntType(32)(_alignment(vector)), mask, ir.Constant(vector, None)],
+    )  # fmt: skip
+
+
+def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+    function_type = ir.FunctionType(result, [argument.type for argument in args])
+    function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
+    return builder.call(function, args)

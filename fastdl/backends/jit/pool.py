@@ -1,0 +1,146 @@
+"""The threads that share a kernel's tasks.
+
+A kernel is a compiled function ``kernel(start, stop, *args)`` that does tasks ``start`` to
+``stop - 1``. Each element of the output belongs to one task, so the result does not depend on
+which thread does what.
+
+Numba's own ``prange`` is not used: its portable threading layer crashes when two Python threads
+call it at once, and hangs in the child of a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .. import limits
+from ..table import Array
+
+#: Below this many operations, waking another thread costs more than it saves.
+SMALL_WORK = 200_000
+#: Pieces a thread takes the tasks in: more balance better, fewer cost less.
+PIECES_PER_THREAD = 4
+
+Kernel = Callable[..., None]
+
+
+class _Job:
+    """Pieces of one kernel call, taken by whoever is free."""
+
+    def __init__(self, call: Callable[[int, int], None], tasks: int, pieces: int) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._left = pieces
+        self._bounds: Iterator[tuple[int, int]] = iter(
+            [(tasks * i // pieces, tasks * (i + 1) // pieces) for i in range(pieces)]
+        )
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+
+    def work(self) -> None:
+        """Do pieces until none is left to take."""
+        while True:
+            with self._lock:
+                bounds = next(self._bounds, None)
+            if bounds is None:
+                return
+            try:
+                self._call(*bounds)
+            except BaseException as error:
+                self._error = error
+            with self._lock:
+                self._left -= 1
+                if self._left == 0:
+                    self._finished.set()
+
+    def wait(self) -> None:
+        """Until every piece that another thread took is done.
+
+        Whoever has taken a piece is computing, never waiting for a thread: no deadlock, also
+        when kernels are called from inside of the pool.
+        """
+        self._finished.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class _Pool:
+    """Helper threads, started when first needed."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._helpers = 0
+
+    def share(self, job: _Job, helpers: int) -> None:
+        """Let ``helpers`` threads join in."""
+        with self._lock:
+            while self._helpers < helpers:
+                self._helpers += 1
+                threading.Thread(target=self._serve, name="fastdl-jit", daemon=True).start()
+        for _ in range(helpers):
+            self._jobs.put(job)
+
+    def _serve(self) -> None:
+        while True:
+            self._jobs.get().work()
+
+
+_pool = _Pool()
+
+
+def _renew() -> None:
+    """The child of a fork has none of its parent's threads."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def run(kernel: Kernel, tasks: int, work: int, *args: Any) -> None:
+    """Call ``kernel(start, stop, *args)`` over all ``tasks``, which take ``work`` operations."""
+    _run(lambda start, stop: kernel(start, stop, *args), tasks, work)
+
+
+def run_with_scratch(
+    kernel: Kernel, tasks: int, work: int, dtype: DTypeLike, size: int, *args: Any
+) -> None:
+    """As `run`, with ``kernel(start, stop, scratch, *args)``: ``size`` elements, one per thread."""
+    _run(lambda start, stop: kernel(start, stop, scratch("task", dtype, size), *args), tasks, work)
+
+
+def _run(call: Callable[[int, int], None], tasks: int, work: int) -> None:
+    threads = min(limits.threads(), tasks)
+    if threads <= 1 or work < SMALL_WORK:
+        if tasks:
+            call(0, tasks)
+        return
+    job = _Job(call, tasks, min(tasks, PIECES_PER_THREAD * threads))
+    _pool.share(job, threads - 1)
+    job.work()
+    job.wait()
+
+
+_kept = threading.local()
+_CACHE_LINE = 64
+
+
+def scratch(name: str, dtype: DTypeLike, size: int) -> Array:
+    """This thread's workspace ``name``. It is kept: fresh pages cost more than most kernels."""
+    wanted = np.dtype(dtype).itemsize * size + _CACHE_LINE
+    buffer: Array | None = getattr(_kept, name, None)
+    if buffer is None or buffer.size < wanted:
+        # Zeros: what a kernel leaves unwritten is computed with, then thrown away.
+        buffer = np.zeros(wanted, np.uint8)
+        setattr(_kept, name, buffer)
+    skipped = -buffer.ctypes.data % _CACHE_LINE
+    aligned: Array = buffer[skipped : skipped + wanted - _CACHE_LINE].view(dtype)
+    return aligned

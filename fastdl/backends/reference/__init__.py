@@ -1,0 +1,51 @@
+"""The reference backend: every kernel in NumPy, short, for any floating dtype and any strides.
+
+On float64 (or wider) input it is the truth that the other backends are tested against.
+"""
+
+from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from .columns import col2im, im2col
+from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
+from .dropout import dropout
+from .norm import batch_norm_backward, batch_norm_train, normalize
+from .pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+
+DENSE = False
+
+__all__ = [
+    "DENSE",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm_backward",
+    "batch_norm_train",
+    "col2im",
+    "conv2d",
+    "conv2d_grad_bias",
+    "conv2d_grad_input",
+    "conv2d_grad_weight",
+    "dropout",
+    "im2col",
+    "log_softmax",
+    "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "normalize",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]

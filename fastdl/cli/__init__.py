@@ -1,0 +1,5 @@
+"""The command ``fastdl``."""
+
+from .main import main
+
+__all__ = ["main"]

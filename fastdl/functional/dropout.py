@@ -1,0 +1,170 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends import registry
+from ..backends.table import Array
+from ..errors import DTypeError
+from .arguments import real
+from .inputs import booleans, dense, floats
+from .outputs import deliver, elementwise_output, empty
+
+#: What `numpy.random.default_rng` takes.
+Rng = np.random.Generator | int | None
+
+
+@overload
+def dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: Rng = None,
+    return_mask: Literal[False] = False,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: Rng = None,
+    return_mask: Literal[True],
+    out: Array | None = None,
+    backend: str | None = None,
+) -> tuple[Array, Array]: ...
+def dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: Rng = None,
+    return_mask: bool = False,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array | tuple[Array, Array]:
+    """Set each element to zero with probability p, and scale the others by 1 / (1 - p).
+
+    ``out = x * mask / (1 - p)`` in training, ``out = x`` in evaluation. ``p=1``
+    gives zeros.
+
+    Parameters
+    ----------
+    x : array of any shape, float32 or float64
+        The input, in any memory layout.
+    p : float, default 0.5
+        The probability, in [0, 1].
+    training : bool, default True
+        Whether anything is dropped.
+    rng : numpy.random.Generator or seed, optional
+        Draws the mask, the same one for every backend and dtype; fresh entropy
+        by default.
+    return_mask : bool, default False
+        Also return the mask, which `dropout_backward` needs.
+    out : array like x, optional
+        Takes the result. It may be x itself, but not overlap it otherwise.
+    backend : str, optional
+        The backend that computes; see `fastdl.backends`.
+
+    Returns
+    -------
+    out : array like x
+        The result.
+    mask : array like x, bool
+        Only with ``return_mask``: True where x was kept (everywhere in evaluation).
+
+    Raises
+    ------
+    ArgumentError, DTypeError, OutputError, BackendError
+        As `conv2d`.
+
+    References
+    ----------
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever and R. Salakhutdinov,
+    "Dropout: a simple way to prevent neural networks from overfitting", JMLR
+    15(56), 2014, sections 4 and 10.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> import numpy as np
+    >>> y = fastdl.dropout(np.ones(1000), p=0.25, rng=0)
+    >>> np.unique(y)
+    array([0.        , 1.33333333])
+    """
+    kernels = registry.get(backend)
+    p = real("p", p, 0, 1)
+    x = floats("x", x)
+    generator = _generator(rng)
+    target = elementwise_output(out, x)
+    if training:
+        mask = np.asarray(generator.random(x.shape, np.float32) >= p)
+        kernels.dropout(dense(kernels, x), mask, _scale(p), target)
+    else:
+        mask = np.ones(x.shape, np.bool_)
+        np.copyto(target, x)
+    result = deliver(target, out)
+    return (result, mask) if return_mask else result
+
+
+def dropout_backward(
+    grad: ArrayLike, mask: ArrayLike, p: float = 0.5, *, backend: str | None = None
+) -> Array:
+    """Gradient of `dropout` in training: ``grad * mask / (1 - p)``.
+
+    Parameters
+    ----------
+    grad : array of any shape, float32 or float64
+        Gradient with respect to dropout's result.
+    mask : array like grad, bool
+        As `dropout` returned it.
+    p : float, default 0.5
+        As it was given to `dropout`; 0 for an evaluation.
+    backend : str, optional
+        The backend that computes; see `fastdl.backends`.
+
+    Returns
+    -------
+    array like grad
+        The gradient with respect to x.
+
+    Raises
+    ------
+    ShapeError, ArgumentError, DTypeError, BackendError
+        As `dropout`.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> import numpy as np
+    >>> fastdl.dropout_backward(np.array([1.0, 2.0]), np.array([True, False]))
+    array([2., 0.])
+    """
+    kernels = registry.get(backend)
+    p = real("p", p, 0, 1)
+    grad = floats("grad", grad)
+    mask = booleans("mask", mask, grad.shape)
+    target = empty(grad.shape, grad.dtype)
+    kernels.dropout(dense(kernels, grad), dense(kernels, mask), _scale(p), target)
+    return target
+
+
+def _scale(p: float) -> float:
+    """``1 / (1 - p)``; at p = 1, where nothing is kept to be scaled, 0."""
+    return 1 / (1 - p) if p < 1 else 0.0
+
+
+def _generator(rng: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"rng must be a numpy.random.Generator or a seed, got {rng!r}: {error}"
+        ) from None

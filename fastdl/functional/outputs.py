@@ -1,0 +1,87 @@
+"""Arrays that go out: new ones, or the caller's ``out``.
+
+Kernels write only C-contiguous, aligned memory. An ``out`` of another layout is
+served through a temporary: `output` says where the kernel writes, `deliver`
+brings it to where the caller wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backends.table import Array
+from ..errors import OutputError, ShapeError
+from ..geometry import Shape
+
+#: Candidates that NumPy may try to settle whether two strided arrays overlap.
+_OVERLAP_WORK: Any = 100_000  # any integer serves; NumPy's stubs know two
+
+
+def empty(shape: Shape, dtype: Any) -> Array:
+    """Memory for a result: uninitialised, C-contiguous, aligned."""
+    try:
+        return np.empty(shape, dtype)
+    except ValueError:  # more bytes than an address can count
+        raise ShapeError(f"the output would have shape {shape}, too large for memory") from None
+
+
+def output(out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array | None) -> Array:
+    """Where the kernel shall write: ``out`` if it serves, else memory of its own.
+
+    Raises OutputError where ``out`` cannot take a result of ``shape`` and
+    ``dtype``, or shares memory with one of ``inputs``.
+    """
+    if out is None:
+        return empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise OutputError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise OutputError(f"out must have shape {shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise OutputError(f"out must be {dtype} like the input, got {out.dtype}")
+    if not out.flags.writeable:
+        raise OutputError("out must be writable, got a read-only array")
+    for name, array in inputs.items():
+        if array is not None and overlap(out, array):
+            raise OutputError(f"out must share no memory with {name}, got one that overlaps it")
+    return out.view(np.ndarray) if out.flags.carray else empty(shape, dtype)
+
+
+def elementwise_output(out: Any, x: Array, name: str = "x") -> Array:
+    """As `output`, for a kernel that reads each element of ``x`` before it writes it.
+
+    So ``out`` may be ``x`` itself, or another array on exactly its memory.
+    """
+    if isinstance(out, np.ndarray) and _same_memory(out, x):
+        return output(out, x.shape, x.dtype)
+    return output(out, x.shape, x.dtype, **{name: x})
+
+
+def deliver(target: Array, out: Any) -> Array:
+    """The result for the caller: ``out`` holding what the kernel wrote to ``target``."""
+    if out is None:
+        return target
+    if not out.flags.carray:
+        np.copyto(out, target)
+    return out  # type: ignore[no-any-return]
+
+
+def overlap(first: Array, second: Array) -> bool:
+    """Whether two arrays share an element's memory; True where that is too hard to settle."""
+    if not np.may_share_memory(first, second):
+        return False
+    try:
+        return np.shares_memory(first, second, max_work=_OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _same_memory(first: Array, second: Array) -> bool:
+    return first is second or (
+        first.ctypes.data == second.ctypes.data
+        and first.shape == second.shape
+        and first.strides == second.strides
+        and first.dtype == second.dtype
+    )

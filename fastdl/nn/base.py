@@ -1,0 +1,105 @@
+"""What every layer is: a function, its gradient, and the arrays they need."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..geometry import integer
+
+Array = NDArray[Any]
+State = dict[str, Array]
+
+
+class Layer(ABC):
+    """A differentiable function of one array.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        What training changes, in place.
+    grads : dict of str to ndarray
+        The loss's gradients with respect to ``params``: `backward` writes them anew each time.
+    buffers : dict of str to ndarray
+        What `forward` keeps from call to call, such as running statistics.
+    """
+
+    def __init__(self) -> None:
+        self.params: State = {}
+        self.grads: State = {}
+        self.buffers: State = {}
+        self._saved: Any = None
+
+    @abstractmethod
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The layer's output; keeps what `backward` needs."""
+
+    @abstractmethod
+    def backward(self, grad: Array) -> Array:
+        """From the output's gradient, that of the input of the latest `forward`; fills `grads`."""
+
+    def __call__(self, x: Array) -> Array:
+        """The output in evaluation: ``forward(x, training=False)``."""
+        return self.forward(x)
+
+    def children(self) -> dict[str, Layer]:
+        """The layers inside this one, by name."""
+        return {}
+
+    def parameters(self) -> State:
+        """Every parameter by its full name; the arrays themselves, not copies."""
+        return self._named("params")
+
+    def gradients(self) -> State:
+        """Every gradient of the latest `backward`, by its parameter's full name."""
+        return self._named("grads")
+
+    def state_dict(self) -> State:
+        """Parameters and buffers by full name, as PyTorch names them; not copies."""
+        return self._named("params") | self._named("buffers")
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copy ``state`` into the parameters and buffers.
+
+        Raises
+        ------
+        ArgumentError
+            If names are missing or unknown. Nothing is changed then, nor below.
+        ShapeError, DTypeError
+            If an array has another shape or dtype than the layer's own.
+        """
+        own = self.state_dict()
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unknown:
+            raise ArgumentError(f"state lacks {missing or 'nothing'} and has unknown {unknown}")
+        for name, array in own.items():
+            given = state[name]
+            if given.shape != array.shape:
+                raise ShapeError(f"state[{name!r}] must be {array.shape}, got {given.shape}")
+            if given.dtype != array.dtype:
+                raise DTypeError(f"state[{name!r}] must be {array.dtype}, got {given.dtype}")
+        for name, array in own.items():
+            array[...] = state[name]
+
+    def predict(self, x: Array, batch_size: int = 256) -> Array:
+        """``forward`` in evaluation, ``batch_size`` samples at a time, for inputs of any length."""
+        size = integer("batch_size", batch_size, 1)
+        starts = range(0, max(len(x), 1), size)
+        return np.concatenate([self.forward(x[start : start + size]) for start in starts])
+
+    def _named(self, kind: str) -> State:
+        arrays: State = dict(getattr(self, kind))
+        for prefix, child in self.children().items():
+            arrays |= {f"{prefix}.{name}": array for name, array in child._named(kind).items()}
+        return arrays
+
+    def _recall(self) -> Any:
+        """What the latest `forward` kept."""
+        if self._saved is None:
+            raise ArgumentError(f"{type(self).__name__}.backward was called before any forward")
+        return self._saved

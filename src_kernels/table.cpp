@@ -1,0 +1,38 @@
+// The table of this instruction set.
+#include "families.h"
+
+#define FASTDL_STRING_OF(name) #name
+#define FASTDL_STRING(name) FASTDL_STRING_OF(name)
+
+namespace fastdl::FASTDL_ISA {
+
+extern const Table table;
+
+// In the order of fastdl_kernels.h.
+const Table table = {
+    FASTDL_STRING(FASTDL_ISA),
+    conv2d,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    conv2d_grad_bias,
+    im2col,
+    col2im,
+    max_pool2d,
+    max_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    batch_norm_train,
+    normalize,
+    batch_norm_backward,
+    activate,
+    activate_backward,
+    dropout,
+    softmax,
+    softmax_backward,
+    fma_rounds,
+    read_bytes,
+};
+
+}  // namespace fastdl::FASTDL_ISA

@@ -1,0 +1,94 @@
+"""Every layer's backward against finite differences, through whole networks, in float64."""
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import nn
+
+STEP = 1e-6
+
+
+class Repeatable(nn.Dropout):
+    """Dropout that draws the same mask in every forward."""
+
+    def forward(self, x, training=False):
+        self.rng = np.random.default_rng(7)
+        return super().forward(x, training)
+
+
+def convolutional(activation, pool):
+    rng = np.random.default_rng(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, groups=2, rng=rng, dtype="f8"),
+        nn.BatchNorm2d(4, dtype="f8"),
+        activation,
+        pool,
+        Repeatable(0.3),
+        nn.Conv2d(4, 3, 2, stride=2, bias=False, rng=rng, dtype="f8"),
+        nn.Flatten(),
+        nn.Linear(3, 3, rng=rng, dtype="f8"),
+    )
+
+
+NETS = {
+    "relu and max pool": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2)),
+    "tanh and average pool": lambda: convolutional(nn.Tanh(), nn.AvgPool2d(2)),
+    "sigmoid and overlapping windows": lambda: convolutional(nn.Sigmoid(), nn.MaxPool2d(3, 1)),
+    "global pool": lambda: nn.Sequential(
+        nn.Conv2d(2, 3, 3, dilation=1, rng=0, dtype="f8"), nn.GlobalAvgPool2d(), nn.Flatten()
+    ),
+}
+
+
+def numeric(value, array):
+    """The gradient of ``value()`` with respect to ``array``, by central differences."""
+    grad = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        array[index] = kept + STEP
+        above = value()
+        array[index] = kept - STEP
+        below = value()
+        array[index] = kept
+        grad[index] = (above - below) / (2 * STEP)
+    return grad
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", NETS)
+def test_network_gradients(name, training):
+    rng = np.random.default_rng(1)
+    net, loss = NETS[name](), nn.CrossEntropyLoss(label_smoothing=0.1)
+    x, target = rng.standard_normal((3, 2, 4, 4)), np.array([0, 2, 1])
+    for layer in net.layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.params["weight"][:] = rng.uniform(0.5, 2, 4)
+            layer.buffers["running_mean"][:] = rng.standard_normal(4)
+            layer.buffers["running_var"][:] = rng.uniform(0.5, 2, 4)
+
+    def value():
+        return loss.forward(net.forward(x, training), target)
+
+    with fastdl.use_backend("reference"):
+        value()
+        grad_x = net.backward(loss.backward())
+        grads = {key: array.copy() for key, array in net.gradients().items()}
+        assert grads.keys() == net.parameters().keys()
+        np.testing.assert_allclose(grad_x, numeric(value, x), rtol=1e-5, atol=1e-8)
+        for key, param in net.parameters().items():
+            np.testing.assert_allclose(
+                grads[key], numeric(value, param), rtol=1e-5, atol=1e-8, err_msg=key
+            )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_loss_is_its_formula(smoothing):
+    scores, target = np.random.default_rng(0).standard_normal((4, 3)), np.array([0, 1, 2, 1])
+    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    wanted = np.full((4, 3), smoothing / 3)
+    wanted[np.arange(4), target] += 1 - smoothing
+    with fastdl.use_backend("reference"):
+        value = nn.CrossEntropyLoss(smoothing).forward(scores, target)
+    assert isinstance(value, float)
+    assert value == pytest.approx(-(wanted * log_p).sum() / 4, rel=1e-12)

@@ -1,0 +1,61 @@
+"""The same network in PyTorch: names, outputs and gradients."""
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl.models import digits_cnn
+from fastdl.nn import CrossEntropyLoss
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peer
+
+
+def torch_digits_cnn():
+    def convolution(channels, filters):
+        return (
+            torch.nn.Conv2d(channels, filters, 3, padding=1, bias=False),
+            torch.nn.BatchNorm2d(filters),
+            torch.nn.ReLU(),
+        )
+
+    return torch.nn.Sequential(
+        *convolution(1, 32),
+        *convolution(32, 64),
+        torch.nn.MaxPool2d(2),
+        *convolution(64, 64),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.0),
+        torch.nn.Linear(256, 10),
+    )
+
+
+def test_digits_cnn_is_torchs():
+    ours, theirs = digits_cnn(dropout=0.0, rng=0), torch_digits_cnn()
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in ours.state_dict().items()})
+    x = np.random.default_rng(0).random((6, 1, 8, 8), np.float32)
+    y = np.arange(6)
+    loss = CrossEntropyLoss(0.1)
+    with fastdl.use_backend("reference"):
+        value = loss.forward(ours.forward(x, training=True), y)
+        ours.backward(loss.backward())
+        evaluated = ours(x)
+    their_loss = torch.nn.functional.cross_entropy(
+        theirs(torch.tensor(x)), torch.tensor(y), label_smoothing=0.1
+    )
+    their_loss.backward()
+    assert value == pytest.approx(their_loss.item(), rel=1e-5)
+    for name, param in theirs.named_parameters():
+        np.testing.assert_allclose(ours.gradients()[name], param.grad, atol=1e-4, err_msg=name)
+    for name, array in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name], array, atol=1e-5, err_msg=name)
+    with torch.no_grad():
+        np.testing.assert_allclose(evaluated, theirs.eval()(torch.tensor(x)), atol=1e-4)
+
+
+def test_torch_state_loads():
+    theirs = torch_digits_cnn()
+    ours = digits_cnn(rng=0)
+    ours.load_state_dict({name: array.numpy() for name, array in theirs.state_dict().items()})
+    np.testing.assert_array_equal(ours.parameters()["13.bias"], theirs[13].bias.detach())
