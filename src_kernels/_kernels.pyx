@@ -68,7 +68,7 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void dropout(Dtype, const void*, const uint8_t*, double, int64_t, void*, int)
         void softmax(Dtype, const void*, int64_t, int64_t, bint, void*, int)
         void softmax_backward(Dtype, const void*, const void*, int64_t, int64_t, bint, void*, int)
-        double fma_rounds(Dtype, int64_t, int)
+        double multiply_add(Dtype, int64_t, int)
         double read_bytes(const void*, int64_t, int)
     int table_count()
     const Table* table_at(int)
@@ -113,18 +113,22 @@ def set_max_threads(int threads):
     omp_set_num_threads(threads)
 
 
-def fma_rounds(bint double_precision, int64_t rounds, int threads):
-    """Run `rounds` rounds of independent multiply-adds on each of `threads` threads."""
+def multiply_add(bint double_precision, int64_t operations, int threads):
+    """Do `operations` multiplications and additions on each of `threads` threads."""
+    cdef double result
     with nogil:
-        return table.fma_rounds(kFloat64 if double_precision else kFloat32, rounds, threads)
+        result = table.multiply_add(kFloat64 if double_precision else kFloat32, operations, threads)
+    return result
 
 
 def read_bytes(ndarray data, int threads):
     """Read all of `data` once, on `threads` threads."""
     cdef void* address = PyArray_DATA(data)
     cdef int64_t size = data.nbytes
+    cdef double result
     with nogil:
-        return table.read_bytes(address, size, threads)
+        result = table.read_bytes(address, size, threads)
+    return result
 
 
 cdef int threads() except -1:
@@ -136,7 +140,7 @@ cdef int threads() except -1:
 # --- from Python to C++ --------------------------------------------------------
 
 
-cdef inline Dtype dtype_of(ndarray a) noexcept:
+cdef inline Dtype dtype_of(ndarray a) noexcept nogil:
     return kFloat64 if PyArray_TYPE(a) == cnp.NPY_FLOAT64 else kFloat32
 
 

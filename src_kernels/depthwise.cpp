@@ -14,6 +14,7 @@
 
 #include "families.h"
 #include "parallel.h"
+#include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -118,23 +119,6 @@ void forward_row(const ConvGeometry& g, const Strip<T>& strip, const T* buffer, 
                static_cast<size_t>(left - v * kLanes<T>) * sizeof(T));
     }
   }
-}
-
-template <class T>
-T horizontal_sum(Vector<T> v) {
-  T sum = 0;
-  for (int i = 0; i < kLanes<T>; ++i) sum += v[i];
-  return sum;
-}
-
-template <class T>
-double dot(const T* a, const T* b, int64_t length) {
-  Vector<T> sum{};
-  int64_t i = 0;
-  for (; i + kLanes<T> <= length; i += kLanes<T>) sum += load(a + i) * load(b + i);
-  T rest = 0;
-  for (; i < length; ++i) rest += a[i] * b[i];
-  return static_cast<double>(horizontal_sum<T>(sum)) + static_cast<double>(rest);
 }
 
 template <class T>

@@ -31,7 +31,7 @@ const Table table = {
     dropout,
     softmax,
     softmax_backward,
-    fma_rounds,
+    multiply_add,
     read_bytes,
 };
 

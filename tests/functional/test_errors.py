@@ -70,27 +70,19 @@ def test_unknown_backend_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "key"), INPUTS)
 @pytest.mark.parametrize(
-    ("dtype", "remedy"),
-    [
-        ("float16", r"; convert it with {key}\.astype\(np\.float\d\d\)$"),
-        ("int64", r"; convert it with {key}\.astype\(np\.float\d\d\)$"),
-        ("bool", r"; convert it with {key}\.astype\(np\.float\d\d\)$"),
-        ("longdouble", r"; convert it with {key}\.astype\(np\.float\d\d\)$"),
-        ("complex64", r"$"),
-        ("float64-swapped", r"; convert it with {key}\.astype\(np\.float\d\d\)$"),
-    ],
+    "dtype", ["float16", "int64", "bool", "longdouble", "complex64", "float64-swapped"]
 )
-def test_unserved_dtype(name: str, key: str, dtype: str, remedy: str) -> None:
+def test_unserved_dtype(name: str, key: str, dtype: str) -> None:
     value = CALLS[name]()[key]
-    if dtype == "float64-swapped":
-        value = value.astype(value.dtype.newbyteorder())
-    else:
-        value = value.astype(dtype)
+    swapped = dtype == "float64-swapped"
+    value = value.astype(value.dtype.newbyteorder() if swapped else dtype)
+    # Half of a complex number would be lost.
+    remedy = "" if dtype == "complex64" else rf"; convert it with {key}\.astype\(np\.float\d\d\)"
     message = (
         rf"^{key} must be (float32 or float64|float64 like the call's other arrays), "
-        rf"got {re.escape(str(value.dtype))}"
+        rf"got {re.escape(str(value.dtype))}{remedy}$"
     )
-    refuse(name, DTypeError, message + remedy.format(key=key), **{key: value})
+    refuse(name, DTypeError, message, **{key: value})
 
 
 @pytest.mark.parametrize(("name", "key"), INPUTS)
@@ -196,7 +188,7 @@ def test_unusable_out(name: str) -> None:
         (good[1:], rf"^out must have shape {shape}, got \({good.shape[0] - 1}, "),
         (good.astype(np.float32), r"^out must be float64 like the input, got float32$"),
         (good.astype(np.int64), r"^out must be float64 like the input, got int64$"),
-        (good.astype(good.dtype.newbyteorder()), r"^out must be float64 like the input, got >f8$"),
+        (good.astype(good.dtype.newbyteorder()), r"^out must be float64 like the input, got .f8$"),
         (read_only, r"^out must be writable, got a read-only array$"),
         (good.tolist(), r"^out must be a NumPy array, got list$"),
         (np.ma.array(good), r"^out must be a NumPy array, got MaskedArray$"),

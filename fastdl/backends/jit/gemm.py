@@ -30,7 +30,7 @@ from .. import limits
 from ..table import Array
 from .activation import NONE, activate
 from .compiling import compiled
-from .microkernel import MR, add_run, copy_window, lanes, multiply_tile, tile_columns
+from .microkernel import MR, add_tile, copy_window, lanes, multiply_tile, tile_columns
 from .pool import PIECES_PER_THREAD, run_with_scratch
 
 #: Products summed in float32 before they are added to the output.
@@ -173,16 +173,16 @@ def join(runs: Array, found: int, step: int) -> int:
 
 
 @compiled
-def _write(
-    tile: Array, first: int, count: int, out: Array, place: int, step: int, begin: bool,
-    bias: float,
+def _scatter_tile(
+    tile: Array, first: int, count: int, rows: int, columns: int, out: Array, place: int,
+    line: int, step: int, begin: bool, bias: Array, bias_at: int,
 ) -> None:  # fmt: skip
-    """Add a run of a tile's row to the output, or set it to that and the bias to ``begin`` with."""
-    if step == 1:
-        add_run(out, place, tile, first, count, begin, bias)
-    else:
+    """As `add_tile`, for columns that are written ``step`` apart."""
+    for r in range(rows):
         for j in range(count):
-            out[place + j * step] = tile[first + j] + (bias if begin else out[place + j * step])
+            target = place + r * line + j * step
+            before = bias[bias_at + r] if begin else out[target]
+            out[target] = tile[r * columns + first + j] + before
 
 
 @compiled
@@ -223,16 +223,23 @@ def _products(
                         a, group * rows.group + m * rows.stride, rows.stride, tile_rows,
                         factor, k, k_end - k, packed, 0, vectors, tile, 0,
                     )  # fmt: skip
-                    for r in range(tile_rows):
-                        plane = group * rows.count + m + r
-                        for index in range(found):
-                            place = plane * grid.plane + runs[index, 5]
-                            _write(
-                                tile, r * columns + runs[index, 0], runs[index, 1], out, place,
-                                grid.step_w, part == 0, bias[plane],
+                    plane = group * rows.count + m
+                    for index in range(found):
+                        place = plane * grid.plane + runs[index, 5]
+                        if grid.step_w == 1:
+                            add_tile(
+                                tile, runs[index, 0], runs[index, 1], tile_rows, out, place,
+                                grid.plane, part == 0, bias, plane,
                             )  # fmt: skip
-                            if activation != NONE and part == parts - 1:
-                                activate(activation, out[place : place + runs[index, 1]])
+                        else:
+                            _scatter_tile(
+                                tile, runs[index, 0], runs[index, 1], tile_rows, columns, out,
+                                place, grid.plane, grid.step_w, part == 0, bias, plane,
+                            )  # fmt: skip
+                        if activation != NONE and part == parts - 1:
+                            for r in range(tile_rows):
+                                begin = place + r * grid.plane
+                                activate(activation, out[begin : begin + runs[index, 1]])
 
 
 def multiply(
@@ -254,6 +261,6 @@ def multiply(
     run_with_scratch(
         _products, rows.groups * panel_tasks * row_tasks,
         pixels * rows.groups * rows.count * taps.factor.size // 8,
-        out.dtype, (KC + MR) * columns,
+        out.dtype, (KC + MR + 1) * columns,
         source, a, bias, activation, taps, image, grid, rows, blocks, out,
     )  # fmt: skip

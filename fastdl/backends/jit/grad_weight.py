@@ -23,7 +23,7 @@ from ..table import Array
 from .arrays import flat
 from .compiling import compiled
 from .gemm import KC, Grid, Image, Taps, locate, pack
-from .microkernel import MR, add_run, lanes, multiply_tile, tile_columns
+from .microkernel import MR, add_tile, lanes, multiply_tile, tile_columns
 from .pool import PIECES_PER_THREAD, run, run_with_scratch, scratch
 
 #: Elements of the transposed gradient of one block, about.
@@ -105,9 +105,10 @@ def _products(
                         packed, m * _LINE, _LINE, tile_rows, lines, 0, count, turned, start_b,
                         -(-used // sizes.lanes), tile, 0,
                     )  # fmt: skip
-                    for r in range(tile_rows):
-                        place = (m + r) * width + panel * columns
-                        add_run(sums, place, tile, r * columns, used, False, sums[0])
+                    add_tile(
+                        tile, 0, used, tile_rows, sums, m * width + panel * columns, width, False,
+                        sums, 0,
+                    )  # fmt: skip
         for f in range(sizes.filters):
             row = out[(group * sizes.filters + f) * sizes.taps + k :]
             for i in range(k_end - k):

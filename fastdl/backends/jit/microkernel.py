@@ -2,7 +2,7 @@
 
 `multiply_tile` is the product of MR rows of A and NR columns of B, with the whole tile of sums in
 vector registers; `copy_window` copies a vector of pixels, those outside of the image as zero;
-`add_run` adds a few elements of a tile to the output.
+`add_tile` adds some columns of a tile to the output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import config
-from numba.core.cgutils import get_or_insert_function
+from numba.core.cgutils import for_range, get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
@@ -223,36 +223,41 @@ def copy_window(
 
 
 @intrinsic
-def add_run(
-    typing: Any, out: Any, place: Any, tile: Any, first: Any, count: Any, begin: Any, start: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """``out[place + j] = tile[first + j] + (start if begin else out[place + j])``.
+def add_tile(
+    typing: Any, tile: Any, first: Any, count: Any, rows: Any, out: Any, place: Any, line: Any,
+    begin: Any, start: Any, start_at: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """``out[place + r * line + j] = tile[r, first + j] + before``, for j below ``count <= NR``.
 
-    j runs over ``count``, at most NR; ``tile`` may be read up to NR elements from ``first`` on.
+    r runs over ``rows >= 1``. ``before`` is ``start[start_at + r]`` to ``begin`` with, else what
+    out has. ``tile`` is MR rows of NR, and readable for NR elements more.
     """
     size = types.intp
-    signature = types.void(out, size, tile, size, size, types.boolean, tile.dtype)
+    signature = types.void(
+        tile, size, size, size, out, size, size, types.boolean, start, size
+    )  # fmt: skip
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out_type, tile_type = signature.args[0], signature.args[2]
+        tile_type, out_type, start_type = (signature.args[i] for i in (0, 4, 8))
         vector = _vector_type(tile_type.dtype, context)
-        out_data = builder.gep(_data(context, builder, out_type, args[0]), [args[1]])
-        tile_data = builder.gep(_data(context, builder, tile_type, args[2]), [args[3]])
+        tile_data = builder.gep(_data(context, builder, tile_type, args[0]), [args[1]])
+        out_data = builder.gep(_data(context, builder, out_type, args[4]), [args[5]])
+        starts = builder.gep(_data(context, builder, start_type, args[8]), [args[9]])
         integers = ir.VectorType(_I64, vector.count)
-        begin = context.get_value_as_argument(builder, types.boolean, args[5])
-        begin = builder.trunc(begin, ir.IntType(1))
-        fresh = _splat(builder, args[6], vector)
-        for v in range(_VECTORS):
-            lane = ir.Constant(integers, [v * vector.count + i for i in range(vector.count)])
-            wanted = builder.icmp_signed("<", lane, _splat(builder, args[4], integers))
-            offset = _I64(v * vector.count)
-            with builder.if_then(builder.icmp_signed(">", args[4], offset)):
-                target = _vector_at(builder, out_data, offset, vector)
-                before = builder.select(
-                    begin, fresh, _masked_load(builder, target, wanted, vector)
-                )
-                added = builder.fadd(_load(builder, tile_data, offset, vector), before)
-                _masked_store(builder, added, target, wanted)
+        columns = _VECTORS * vector.count
+        with for_range(builder, args[3]) as loop:
+            tile_row = builder.gep(tile_data, [builder.mul(loop.index, _I64(columns))])
+            out_row = builder.gep(out_data, [builder.mul(loop.index, args[6])])
+            fresh = _splat(builder, builder.load(builder.gep(starts, [loop.index])), vector)
+            for offset in range(0, columns, vector.count):
+                with builder.if_then(builder.icmp_signed(">", args[2], _I64(offset))):
+                    lane = ir.Constant(integers, list(range(offset, offset + vector.count)))
+                    wanted = builder.icmp_signed("<", lane, _splat(builder, args[2], integers))
+                    target = _vector_at(builder, out_row, _I64(offset), vector)
+                    present = _masked_load(builder, target, wanted, vector)
+                    before = builder.select(args[7], fresh, present)
+                    added = builder.fadd(_load(builder, tile_row, _I64(offset), vector), before)
+                    _masked_store(builder, added, target, wanted)
         return context.get_dummy_value()
 
     return signature, generate

@@ -1,0 +1,53 @@
+// What the machine can do at most: the roof of every roofline.
+#include "families.h"
+#include "parallel.h"
+#include "vector_math.h"
+
+namespace fastdl::FASTDL_ISA {
+
+namespace {
+
+// Enough independent sums to hide the latency of a multiply-add (4 cycles, 2 a cycle) twice.
+constexpr int kSums = 16;
+
+template <class T>
+double multiply_add_loop(int64_t operations) {
+  Vector<T> sum[kSums];
+  for (int i = 0; i < kSums; ++i) sum[i] = splat(static_cast<T>(i));
+  Vector<T> factor = splat(static_cast<T>(0.5)), term = splat(static_cast<T>(0.25));
+  // Not known to the compiler, so that it can leave nothing out.
+  asm volatile("" : "+m"(factor), "+m"(term));
+  for (int64_t done = 0; done < operations; done += 2 * kSums * kLanes<T>) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * factor + term;
+  }
+  double total = 0;
+  for (int i = 0; i < kSums; ++i) total += horizontal_sum<T>(sum[i]);
+  return total;
+}
+
+}  // namespace
+
+double multiply_add(Dtype dtype, int64_t operations, int threads) {
+  double total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+  total += dtype == kFloat32 ? multiply_add_loop<float>(operations)
+                             : multiply_add_loop<double>(operations);
+  return total;
+}
+
+double read_bytes(const void* data, int64_t size, int threads) {
+  const double* numbers = static_cast<const double*>(data);
+  double total = 0;
+#pragma omp parallel for num_threads(threads) reduction(+ : total) schedule(static)
+  for (int64_t block = 0; block < size / 65536; ++block) {
+    Vector<double> sum[8] = {};
+    const double* from = numbers + block * 8192;
+    for (int64_t i = 0; i < 8192; i += 8 * kLanes<double>)
+      for (int v = 0; v < 8; ++v) sum[v] += load(from + i + v * kLanes<double>);
+    for (int v = 0; v < 8; ++v) total += sum[v][0];
+  }
+  return total;
+}
+
+}  // namespace fastdl::FASTDL_ISA
