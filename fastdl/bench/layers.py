@@ -27,9 +27,7 @@ def _conv(
     padding: int = 0,
     groups: int = 1,
 ) -> Layer:
-    return Layer(
-        name, "conv2d", 1, channels, size, size, filters, kernel, stride, padding, groups
-    )
+    return Layer(name, "conv2d", 1, channels, size, size, filters, kernel, stride, padding, groups)
 
 
 def _lenet() -> Iterator[Layer]:

@@ -66,7 +66,7 @@ def _tanh_float32(x: Any) -> Any:
 
 
 def exp(x: float) -> float:
-    """exp in x's precision."""
+    """Exp in x's precision."""
     return math.exp(x)
 
 

@@ -23,7 +23,7 @@ def window(g: ConvGeometry) -> Window:
 
 @compiled
 def _im2col(start: int, stop: int, x: Array, sizes: Window, col: Array) -> None:
-    """x (N*C, H, W), col (N*C, KH*KW, OH, OW)."""
+    """X (N*C, H, W), col (N*C, KH*KW, OH, OW)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, height, width = x.shape
     _, _, out_h, out_w = col.shape
@@ -53,7 +53,7 @@ def _im2col(start: int, stop: int, x: Array, sizes: Window, col: Array) -> None:
 
 @compiled
 def _col2im(start: int, stop: int, col: Array, sizes: Window, out: Array) -> None:
-    """col (N*C, KH*KW, OH, OW), out (N*C, H, W)."""
+    """Col (N*C, KH*KW, OH, OW), out (N*C, H, W)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, height, width = out.shape
     _, _, out_h, out_w = col.shape

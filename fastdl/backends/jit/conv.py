@@ -143,7 +143,7 @@ def conv2d_grad_weight(grad: Array, x: Array, geometry: ConvGeometry, out: Array
 
 @compiled
 def _sum_planes(start: int, stop: int, grad: Array, out: Array) -> None:
-    """grad (N, O, P)."""
+    """Grad (N, O, P)."""
     for o in range(start, stop):
         summed = 0.0
         for n in range(grad.shape[0]):

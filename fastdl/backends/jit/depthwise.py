@@ -24,7 +24,7 @@ def _forward(
     start: int, stop: int, x: Array, weight: Array, bias: Array, sizes: Window, activation: int,
     out: Array,
 ) -> None:  # fmt: skip
-    """x (N, C, H, W), weight (O, KH, KW), out (N, O, OH, OW)."""
+    """X (N, C, H, W), weight (O, KH, KW), out (N, O, OH, OW)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, channels, height, width = x.shape
     _, filters, out_h, out_w = out.shape
@@ -56,7 +56,7 @@ def _forward(
 def _backward_input(
     start: int, stop: int, grad: Array, weight: Array, sizes: Window, out: Array
 ) -> None:
-    """grad (N, O, OH, OW), weight (O, KH, KW), out (N, C, H, W)."""
+    """Grad (N, O, OH, OW), weight (O, KH, KW), out (N, C, H, W)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, channels, height, width = out.shape
     _, filters, out_h, out_w = grad.shape
@@ -102,7 +102,7 @@ def _strided_dot(a: Array, b: Array, stride: int) -> float:
 def _backward_weight(
     start: int, stop: int, grad: Array, x: Array, sizes: Window, out: Array
 ) -> None:
-    """grad (N, O, OH, OW), x (N, C, H, W), out (O, KH, KW): a task is one filter."""
+    """Grad (N, O, OH, OW), x (N, C, H, W), out (O, KH, KW): a task is one filter."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     batch, channels, height, width = x.shape
     _, filters, out_h, out_w = grad.shape

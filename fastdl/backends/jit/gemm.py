@@ -43,7 +43,8 @@ _TASK_ROWS = 32
 
 class Taps(NamedTuple):
     """Products k = (channel, tap): for each k, where its factor stands in a row of a; for each tap,
-    which pixel it reads, relative to q's."""
+    which pixel it reads, relative to q's.
+    """
 
     factor: Array
     row: Array
@@ -52,7 +53,8 @@ class Taps(NamedTuple):
 
 class Image(NamedTuple):
     """The source: image (n, g) starts at ``n * image + g * group``; pixel q reads from its row
-    ``t * step_h`` and column ``u * step_w`` on."""
+    ``t * step_h`` and column ``u * step_w`` on.
+    """
 
     image: int
     group: int
@@ -64,7 +66,8 @@ class Image(NamedTuple):
 
 class Grid(NamedTuple):
     """The pixels q = (n, t, u), and where they are written: row ``row + t * step_h``, column
-    ``column + u * step_w`` of planes of ``plane`` elements, ``planes`` of them an image."""
+    ``column + u * step_w`` of planes of ``plane`` elements, ``planes`` of them an image.
+    """
 
     batch: int
     height: int

@@ -78,9 +78,7 @@ def _multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
     if "fma" not in _features():
         return builder.fadd(builder.fmul(a, b), total)
     name = f"llvm.fma.{_mangled(a.type)}"
-    function = get_or_insert_function(
-        builder.module, ir.FunctionType(a.type, [a.type] * 3), name
-    )
+    function = get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
     return builder.call(function, [a, b, total])
 
 
@@ -191,9 +189,7 @@ def copy_window(
         target_type, source_type = signature.args[0], signature.args[3]
         vector = _vector_type(target_type.dtype, context)
         source_data = builder.gep(_data(context, builder, source_type, args[3]), [args[4]])
-        place = _vector_at(
-            builder, _data(context, builder, target_type, args[0]), args[1], vector
-        )
+        place = _vector_at(builder, _data(context, builder, target_type, args[0]), args[1], vector)
         integers = ir.VectorType(_I64, vector.count)
         lane = ir.Constant(integers, list(range(vector.count)))
         wanted = builder.icmp_unsigned("<", lane, _splat(builder, args[2], integers))

@@ -49,9 +49,7 @@ def _max_row(best: Array, source: Array, stride: int) -> None:
 
 
 @compiled
-def _max_row_where(
-    best: Array, where: Array, source: Array, stride: int, position: int
-) -> None:
+def _max_row_where(best: Array, where: Array, source: Array, stride: int, position: int) -> None:
     for j in range(best.size):
         value = source[j * stride]
         if value > best[j] or value != value:
@@ -61,7 +59,7 @@ def _max_row_where(
 
 @compiled
 def _max(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: Array) -> None:
-    """x (N*C, H, W), out (N*C, OH, OW), indices of out's shape, or with no planes if not wanted."""
+    """X (N*C, H, W), out (N*C, OH, OW), indices of out's shape, or with no planes if not wanted."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
@@ -97,7 +95,7 @@ def _max(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: A
 
 @compiled
 def _max_backward(start: int, stop: int, grad: Array, indices: Array, out: Array) -> None:
-    """grad and indices (N*C, OH, OW), out (N*C, H, W)."""
+    """Grad and indices (N*C, OH, OW), out (N*C, H, W)."""
     for p in range(start, stop):
         target = out[p].reshape(-1)
         target[:] = out.dtype.type(0)
@@ -128,7 +126,7 @@ def _average(
     start: int, stop: int, sums: Array, x: Array, sizes: _Window, heights: Array, widths: Array,
     out: Array,
 ) -> None:  # fmt: skip
-    """x (N*C, H, W), out (N*C, OH, OW); the divisor of window (i, j) is heights[i] * widths[j]."""
+    """X (N*C, H, W), out (N*C, OH, OW); the divisor of window (i, j) is heights[i] * widths[j]."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, _, _ = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
@@ -157,7 +155,7 @@ def _average(
 def _average_backward(
     start: int, stop: int, grad: Array, sizes: _Window, heights: Array, widths: Array, out: Array
 ) -> None:
-    """grad (N*C, OH, OW), out (N*C, H, W)."""
+    """Grad (N*C, OH, OW), out (N*C, H, W)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, _, _ = sizes
     _, height, width = out.shape
     _, out_h, out_w = grad.shape
@@ -221,10 +219,8 @@ def avg_pool2d_backward(
 
 
 @compiled
-def _adaptive(
-    start: int, stop: int, x: Array, rows: Array, columns: Array, out: Array
-) -> None:
-    """x (N*C, H, W), out (N*C, OH, OW), rows (OH, 2) and columns (OW, 2): the windows' bounds."""
+def _adaptive(start: int, stop: int, x: Array, rows: Array, columns: Array, out: Array) -> None:
+    """X (N*C, H, W), out (N*C, OH, OW), rows (OH, 2) and columns (OW, 2): the windows' bounds."""
     for p in range(start, stop):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):

@@ -26,9 +26,7 @@ def _largest(row: Array) -> Any:
 
 
 @compiled
-def _forward(
-    start: int, stop: int, task_rows: int, logarithm: bool, x: Array, out: Array
-) -> None:
+def _forward(start: int, stop: int, task_rows: int, logarithm: bool, x: Array, out: Array) -> None:
     kind = x.dtype.type
     for i in range(start * task_rows, min(stop * task_rows, x.shape[0])):
         row, result = x[i], out[i]
