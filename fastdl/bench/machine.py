@@ -1,0 +1,75 @@
+"""What a timing depends on besides the code: the processor and the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..backends.registry import why_missing
+from ..threads import get_num_threads
+
+_PACKAGES = ("numpy", "numba", "torch", "onnxruntime", "openvino")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """The processor's name."""
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model") and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """What the compiled kernels can use here, from the lowest up; none where they are missing."""
+    if why_missing("compiled") is not None:
+        return ()
+    from ..backends.compiled import isa
+
+    return tuple(isa.supported_isas())
+
+
+def instruction_set() -> str | None:
+    """What the compiled kernels use, None where they are missing."""
+    if why_missing("compiled") is not None:
+        return None
+    from ..backends.compiled import isa
+
+    return str(isa.current_isa())
+
+
+def versions() -> dict[str, str]:
+    """The versions of fastdl, Python and those packages of interest that are installed."""
+    found = {"fastdl": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """All of it, for a report."""
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "instruction_set": instruction_set(),
+        "threads": get_num_threads(),
+        "versions": versions(),
+    }

@@ -1,0 +1,83 @@
+"""Timing several calls side by side.
+
+The calls take turns in one process, in an order that is drawn anew each round,
+so that whatever disturbs the machine disturbs them all. A turn of a short call
+is a few milliseconds of it, after one call that is not counted: by then the
+caches and the thread pool are this call's again, not its neighbour's.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import quantiles
+from time import perf_counter
+from typing import Any
+
+#: A turn goes on until this many seconds are spent. Longer calls have one a turn.
+TURN = 0.004
+#: Every call is timed at least this often.
+MIN_CALLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one call: the median, the quartiles around it, and how many calls they are of."""
+
+    seconds: float
+    low: float
+    high: float
+    calls: int
+
+
+def interleaved(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Timing]:
+    """Time the calls in turns until each has had its share of ``seconds``.
+
+    Each must have been called before: nothing is left to compile or to pack.
+    """
+    share = seconds / max(len(calls), 1)
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict.fromkeys(calls, 0.0)
+    order = random.Random(0)
+    with _no_collection():
+        while waiting := [n for n in calls if spent[n] < share or len(samples[n]) < MIN_CALLS]:
+            for name in order.sample(waiting, len(waiting)):
+                spent[name] += _turn(calls[name], samples[name])
+    return {name: summary(times) for name, times in samples.items()}
+
+
+def _turn(call: Callable[[], Any], times: list[float]) -> float:
+    """Let ``call`` have a turn, add what each call took to ``times``; all it took."""
+    start = perf_counter()
+    if not times or times[-1] < TURN:
+        call()
+    while True:
+        before = perf_counter()
+        call()
+        after = perf_counter()
+        times.append(after - before)
+        if after - start > TURN:
+            return after - start
+
+
+def summary(times: list[float]) -> Timing:
+    """The median and the quartiles of ``times``."""
+    if len(times) < 2:
+        return Timing(times[0], times[0], times[0], 1)
+    low, median, high = quantiles(times, n=4, method="inclusive")
+    return Timing(median, low, high, len(times))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's cyclic garbage collector waits."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
