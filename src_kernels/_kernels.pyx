@@ -6,7 +6,6 @@ A function here takes the addresses out of its arrays, lets go of the GIL and ca
 the instruction set that was picked. What a kernel computes is written in the table.
 """
 
-cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t
 from numpy cimport PyArray_DATA, PyArray_DIM, PyArray_NDIM, PyArray_SIZE, PyArray_TYPE, ndarray

@@ -150,18 +150,18 @@ class Layer:
         """What its time is proportional to: flops, or bytes."""
         return self.flops if self.counts_flops else self.nbytes
 
-    @property
-    def pads(self) -> tuple[int, int]:
-        return (self.padding, self.padding)
-
     def describe(self) -> dict[str, Any]:
         """The fields, for a report."""
         return asdict(self) | {"label": self.label, "flops": self.flops, "bytes": self.nbytes}
 
-    def __str__(self) -> str:
+    @property
+    def shapes(self) -> str:
+        """The input's shape and the filters: ``8x128x28x28 -> 128``."""
         shape = "x".join(map(str, self.x_shape))
-        if self.operation in _CONVOLUTIONS:
-            shape += f" -> {self.filters}"
+        return f"{shape} -> {self.filters}" if self.operation in _CONVOLUTIONS else shape
+
+    def __str__(self) -> str:
+        shape = self.shapes
         if self.kernel > 1 or self.operation in _CONVOLUTIONS:
             shape += f", {self.kernel}x{self.kernel}"
         for word, value, usual in (

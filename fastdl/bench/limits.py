@@ -61,8 +61,7 @@ def measure(threads: int) -> Limits:
         source = "a loop of fused multiply-adds; a loop that reads memory"
 
         def limit(count: int) -> Limit:
-            peak = _best(lambda: compiled.fma_peak("float32", count))
-            return Limit(count, peak, _best(lambda: compiled.read_bandwidth(count)))
+            return Limit(count, compiled.fma_peak("float32", count), compiled.read_bandwidth(count))
     else:
         source = "the compiled kernels are missing, so: NumPy's matrix product; NumPy's copy"
 
@@ -72,7 +71,10 @@ def measure(threads: int) -> Limits:
             return Limit(count, peak, _best(_copy))
 
     one = limit(1)
-    return Limits(one, one if threads == 1 else limit(threads), source)
+    many = one if threads == 1 else limit(threads)
+    # All threads together can always do what one of them can.
+    peak, bandwidth = max(one.peak, many.peak), max(one.bandwidth, many.bandwidth)
+    return Limits(one, Limit(threads, peak, bandwidth), source)
 
 
 def blas_threads(threads: int) -> AbstractContextManager[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..threads import get_num_threads
 
 _PACKAGES = ("numpy", "numba", "torch", "onnxruntime", "openvino")
 _CPUINFO = Path("/proc/cpuinfo")
+_STAT = Path("/proc/stat")
 
 
 def processor() -> str:
@@ -31,6 +33,27 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def busy(seconds: float = 0.3) -> float | None:
+    """How many of this process's processors others keep busy; None where the system does not say."""
+    if not _STAT.exists():
+        return None
+    before = _busy_seconds()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / seconds
+
+
+def _busy_seconds() -> float:
+    """Time that the processors have not been idle since the start of the system."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in _STAT.read_text().splitlines():
+        name, *fields = line.split()
+        if name in ours:
+            # The fourth and fifth: idle, and waiting for a disk. The last two are in the first two.
+            ticks += sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])
+    return float(ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def instruction_sets() -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     pads = [layer.padding] * 4
     window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2, "pads": pads}
-    operator, constants, attributes = {
+    nodes: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "conv2d": ("Conv", ["weight", "bias"], {**window, "group": layer.groups}),
         "max_pool2d": ("MaxPool", [], window),
         "avg_pool2d": ("AveragePool", [], {**window, "count_include_pad": 1}),
@@ -107,7 +107,8 @@ def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
         ),
         "relu": ("Relu", [], {}),
         "softmax": ("Softmax", [], {"axis": -1}),
-    }[layer.operation]
+    }
+    operator, constants, attributes = nodes[layer.operation]
     node = helper.make_node(operator, ["x", *constants], ["y"], **attributes)
     value = partial(helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
     graph = helper.make_graph(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import FastdlError
-from . import train
+from . import bench, info, train
 from .status import BAD_USE, INTERRUPTED
 
 
@@ -49,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastdl {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train,):
+    for command in (info, bench, train):
         command.add_parser(subparsers)
     return parser

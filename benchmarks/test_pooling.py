@@ -1,0 +1,13 @@
+"""Pools."""
+
+
+def test_max_pool2d(row, timed):
+    timed(row)
+
+
+def test_avg_pool2d(row, timed):
+    timed(row)
+
+
+def test_global_avg_pool2d(row, timed):
+    timed(row)
