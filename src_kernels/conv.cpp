@@ -163,13 +163,13 @@ void run_task(const Convolution<T>& conv, int64_t task, const TaskMemory<T>& mem
     panel[p].runs = memory.runs + p * conv.runs_per_panel;
     panel[p].copies = memory.copies + p * conv.copies_per_panel;
     panel[p].run_count = find_runs(g, range[p].begin, range[p].count, panel[p].runs);
-    if (g.kernel_h * g.kernel_w <= kKC) set_taps(g, panel[p], 0, g.kernel_h * g.kernel_w);
+    if (g.kernel_h * g.kernel_w <= kKC) set_taps<T>(g, panel[p], 0, g.kernel_h * g.kernel_w);
   }
 
   for (int64_t k = 0, k_end; k < conv.depth; k = k_end) {
     k_end = chunk_end(g, k, kKC);
     for (int p = 0; p < panels; ++p) {
-      set_chunk_taps(g, panel[p], k, k_end, kKC);
+      set_chunk_taps<T>(g, panel[p], k, k_end, kKC);
       pack(g, panel[p], source, k, k_end, range[p].vectors * kLanes<T>,
            memory.panels + p * kKC * kNR<T>);
     }

@@ -154,7 +154,7 @@ int scattered_product(const T* grad, const T* weight, const ConvGeometry& g, T* 
       int vectors = static_cast<int>(ceil_div(width, kLanes<T>));
       int64_t stride = vectors * kLanes<T>;
       panel.run_count = find_runs(g, image * pixels + pixel, width, panel.runs);
-      set_taps(flat, panel, 0, 1);
+      set_taps<T>(flat, panel, 0, 1);
       for (int64_t o = 0, o_end; o < filters; o = o_end) {
         o_end = chunk_end(flat, o, kKC);
         pack(flat, panel, source, o, o_end, stride, packed);
@@ -278,8 +278,8 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
     for (int64_t pixel = 0; pixel < pixels; pixel += chunk) {
       int64_t width = min(chunk, pixels - pixel);
       panel.run_count = find_runs(g, pixel, width, panel.runs);
-      if (blocks.taps > rows) set_chunk_taps(g, panel, k, k_end, rows);
-      else set_taps(g, panel, 0, blocks.taps);
+      if (blocks.taps > rows) set_chunk_taps<T>(g, panel, k, k_end, rows);
+      else set_taps<T>(g, panel, 0, blocks.taps);
       pack(g, panel, source, k, k_end, lda, columns);
       for (int64_t p = 0; p < panels.panels; ++p) {
         int64_t first = panels.first(p), wide = panels.first(p + 1) - first;

@@ -90,7 +90,8 @@ struct Table {
   void (*softmax_backward)(Dtype, const void* grad, const void* y, int64_t rows, int64_t columns,
                            bool log, void* out, int threads);
 
-  // limits.cpp: `operations` (a multiple of 4096) multiplications and additions on each thread;
+  // limits.cpp: `operations` multiplications and additions on each thread, a few more where they are
+  // no multiple of the unrolled loop;
   // one reading of `size` bytes (whole 64 KiB blocks)
   double (*multiply_add)(Dtype, int64_t operations, int threads);
   double (*read_bytes)(const void* data, int64_t size, int threads);

@@ -7,8 +7,13 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// Enough independent sums to hide the latency of a multiply-add (4 cycles, 2 a cycle) twice.
+// Enough independent sums to hide the latency of a multiply-add (4 or 5 cycles, 2 a cycle), few
+// enough to leave registers for the factor and the term where there are 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kSums = 16;
+#else
+constexpr int kSums = 12;
+#endif
 
 template <class T>
 double multiply_add_loop(int64_t operations) {

@@ -27,6 +27,7 @@ struct Copy {
   int64_t source;                // from the group's first element of image 0
   int32_t first, length;         // where in the panel's row
   int32_t left, right;           // elements outside x at either end; left == length: all
+  int32_t vectors;               // that it takes to hold `length` elements
 };
 
 // Runs that `count` pixels can fall into.
@@ -65,6 +66,7 @@ FASTDL_INLINE Copy find_copy(const ConvGeometry& g, const Run& run, int64_t tap)
   if (row < 0 || row >= g.height || left + right >= run.length) left = run.length, right = 0;
   copy.left = static_cast<int32_t>(left);
   copy.right = static_cast<int32_t>(right);
+  copy.vectors = 0;
   return copy;
 }
 
@@ -82,27 +84,28 @@ FASTDL_INLINE void copy_lanes(const T* __restrict from, T* __restrict to) {
   for (int i = 0; i < kLanes<T>; ++i) to[i] = from[i * stride];
 }
 
-// One copy of one channel. Writes whole vectors where x allows the reading of them: what runs over
-// the end of the copy is overwritten by the next one, or falls into slack at the panel's end.
+// One copy of one channel. Where x allows the reading of whole vectors (`safe`) it writes whole
+// vectors: what runs over its end is overwritten by the next copy, or falls into slack at the
+// panel's end. Then it zeroes the padding, which is less work than to leave it out.
 template <class T>
-FASTDL_INLINE void run_copy(const Copy& copy, const T* from, int64_t stride,
-                            const Source<T>& source, T* row) {
+FASTDL_INLINE void run_copy(const Copy& copy, const T* from, int64_t stride, bool safe, T* row) {
   T* to = row + copy.first;
   if (copy.left == copy.length) {
-    for (int32_t i = 0; i < copy.length; i += kLanes<T>) store(to + i, Vector<T>{});
+    for (int32_t v = 0; v < copy.vectors; ++v) store(to + v * kLanes<T>, Vector<T>{});
     return;
   }
-  int64_t span = (copy.length + kLanes<T> - 1) / kLanes<T> * kLanes<T> * stride;
-  if (stride <= 2 && from >= source.begin && source.end - from >= span) {
-    if (stride == 1)
-      for (int32_t i = 0; i < copy.length; i += kLanes<T>) store(to + i, load(from + i));
-    else
-      for (int32_t i = 0; i < copy.length; i += kLanes<T>) copy_lanes<T, 2>(from + 2 * i, to + i);
+  if (safe && stride == 1) {
+    for (int32_t v = 0; v < copy.vectors; ++v) store(to + v * kLanes<T>, load(from + v * kLanes<T>));
+  } else if (safe && stride == 2) {
+    for (int32_t v = 0; v < copy.vectors; ++v)
+      copy_lanes<T, 2>(from + 2 * v * kLanes<T>, to + v * kLanes<T>);
   } else {
     for (int32_t i = copy.left; i < copy.length - copy.right; ++i) to[i] = from[i * stride];
   }
-  for (int32_t i = 0; i < copy.left; ++i) to[i] = 0;
-  for (int32_t i = copy.length - copy.right; i < copy.length; ++i) to[i] = 0;
+  if (copy.left | copy.right) {
+    for (int32_t i = 0; i < copy.left; ++i) to[i] = 0;
+    for (int32_t i = copy.length - copy.right; i < copy.length; ++i) to[i] = 0;
+  }
 }
 
 // A panel and the copies of its taps [tap_begin, tap_end).
@@ -111,14 +114,24 @@ struct Panel {
   Copy* copies;
   int run_count;
   int64_t tap_begin, tap_end;
+  int64_t lowest, highest;  // all that the copies read, as whole vectors, from the channel's start
 };
 
+template <class T>
 FASTDL_INLINE void set_taps(const ConvGeometry& g, Panel& panel, int64_t begin, int64_t end) {
   panel.tap_begin = begin;
   panel.tap_end = end;
+  panel.lowest = panel.highest = 0;
   Copy* copy = panel.copies;
   for (int64_t tap = begin; tap < end; ++tap)
-    for (int r = 0; r < panel.run_count; ++r) *copy++ = find_copy(g, panel.runs[r], tap);
+    for (int r = 0; r < panel.run_count; ++r, ++copy) {
+      *copy = find_copy(g, panel.runs[r], tap);
+      copy->vectors = static_cast<int32_t>(ceil_div(copy->length, kLanes<T>));
+      if (copy->left == copy->length) continue;
+      panel.lowest = min(panel.lowest, copy->source);
+      panel.highest =
+          max(panel.highest, copy->source + copy->vectors * kLanes<T> * g.stride_w);
+    }
 }
 
 // Rows [k_begin, k_end) of the panel, `stride` elements apart, which may overrun the last by a
@@ -130,9 +143,10 @@ static void pack(const ConvGeometry& g, const Panel& panel, const Source<T>& sou
   int64_t channel = k_begin / taps, tap = k_begin % taps;
   for (int64_t k = k_begin; k < k_end; ++k, to += stride) {
     const T* from = source.group + channel * plane;
+    const bool safe = from + panel.lowest >= source.begin && from + panel.highest <= source.end;
     const Copy* copy = panel.copies + (tap - panel.tap_begin) * panel.run_count;
     for (int r = 0; r < panel.run_count; ++r)
-      run_copy(copy[r], from + copy[r].source, g.stride_w, source, to);
+      run_copy(copy[r], from + copy[r].source, g.stride_w, safe, to);
     if (++tap == taps) tap = 0, ++channel;
   }
 }
@@ -151,10 +165,11 @@ FASTDL_INLINE int64_t most_copies(const ConvGeometry& g, int64_t count, int64_t 
 }
 
 // Sets the taps of chunk [k, ...) if there are too many to keep all.
+template <class T>
 FASTDL_INLINE void set_chunk_taps(const ConvGeometry& g, Panel& panel, int64_t k, int64_t k_end,
                                   int64_t most) {
   int64_t taps = g.kernel_h * g.kernel_w;
-  if (taps > most) set_taps(g, panel, k % taps, k % taps + (k_end - k));
+  if (taps > most) set_taps<T>(g, panel, k % taps, k % taps + (k_end - k));
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -69,11 +69,11 @@ def _resnet50() -> Iterator[Layer]:
         yield _conv(f"{name}_1x1_first", channels, size, width, 1)
         if stride == 2:
             yield _conv(f"{name}_3x3_s2", width, size, width, 3, stride=2, padding=1)
-        yield _conv(f"{name}_shortcut", channels, size, 4 * width, 1, stride=stride)
-        size //= stride
+        before, size = size, size // stride
         yield _conv(f"{name}_1x1_reduce", 4 * width, size, width, 1)
         yield _conv(f"{name}_3x3", width, size, width, 3, padding=1)
         yield _conv(f"{name}_1x1_expand", width, size, 4 * width, 1)
+        yield _conv(f"{name}_shortcut", channels, before, 4 * width, 1, stride=stride)
         channels = 4 * width
     yield Layer("resnet50-bn3", "batch_norm", 1, 128, 28, 28)
     yield Layer("resnet50-im2col3_3x3", "im2col", 1, 128, 28, 28, kernel=3, padding=1)

@@ -15,6 +15,8 @@ from .atomic import write_atomically
 
 Array = NDArray[Any]
 _PURPOSE = "a model file"
+#: Kinds of dtype that a file holds: booleans, integers, floats.
+_NUMBERS = "biuf"
 
 
 def save_state(
@@ -52,7 +54,7 @@ def save_state(
     """
     safetensors: Any = needed("safetensors.numpy", "safetensors", _PURPOSE)
     for name, array in state.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMBERS:
             raise DTypeError(f"state[{name!r}] must be an array of numbers, got {array!r:.60}")
     for key, value in (metadata or {}).items():
         if not isinstance(value, str):
@@ -88,6 +90,10 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # A bfloat16, where another package has taught it to NumPy, is refused as without it.
+            for name, array in state.items():
+                if array.dtype.kind not in _NUMBERS:
+                    raise TypeError(f"{name} is {array.dtype}")
             return state, dict(file.metadata() or {})
     except (safetensors.SafetensorError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error

@@ -43,9 +43,9 @@ def _exp_float32(x: Any) -> Any:
     series = _EXP[7]
     for i in range(6, -1, -1):
         series = series * r + _EXP[i]
-    exponent = np.int32(np.float32(shifted).view(np.int32) - _MAGIC_BITS)
+    exponent: Any = np.int32(np.float32(shifted).view(np.int32) - _MAGIC_BITS)
     # 2**n in two factors: n alone may be beyond a float32's exponent.
-    half = np.int32(exponent >> 1)
+    half: Any = np.int32(exponent >> 1)
     first = np.int32((half + 127) << 23).view(np.float32)
     second = np.int32((exponent - half + 127) << 23).view(np.float32)
     return series * first * second

@@ -82,10 +82,10 @@ class Grid(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of a: ``count`` a group, row m of group g at ``g * group + m * stride``."""
+    """The rows of a: ``per_group`` of each group, row m of group g at ``g * group + m * stride``."""
 
     groups: int
-    count: int
+    per_group: int
     group: int
     stride: int
 
@@ -206,7 +206,7 @@ def _products(
         panel_task = task // blocks.row_tasks % blocks.panel_tasks
         group = task // (blocks.row_tasks * blocks.panel_tasks)
         first_row = row_task * blocks.rows
-        last_row = min(first_row + blocks.rows, rows.count)
+        last_row = min(first_row + blocks.rows, rows.per_group)
         first_pixel = panel_task * blocks.panels * columns
         last_pixel = min(first_pixel + blocks.panels * columns, pixels)
         for part in range(parts):
@@ -226,7 +226,7 @@ def _products(
                         a, group * rows.group + m * rows.stride, rows.stride, tile_rows,
                         factor, k, k_end - k, packed, 0, vectors, tile, 0,
                     )  # fmt: skip
-                    plane = group * rows.count + m
+                    plane = group * rows.per_group + m
                     for index in range(found):
                         place = plane * grid.plane + runs[index, 5]
                         if grid.step_w == 1:
@@ -257,13 +257,13 @@ def multiply(
     task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
     panel_tasks = -(-panels // task_panels)
     # Few pixels: share out the rows as well.
-    row_tasks = max(1, min(rows.count // _TASK_ROWS, wanted // max(1, panel_tasks * rows.groups)))
-    task_rows = -(-rows.count // (row_tasks * MR)) * MR
-    row_tasks = -(-rows.count // task_rows)
+    row_tasks = max(1, min(rows.per_group // _TASK_ROWS, wanted // max(1, panel_tasks * rows.groups)))
+    task_rows = -(-rows.per_group // (row_tasks * MR)) * MR
+    row_tasks = -(-rows.per_group // task_rows)
     blocks = Blocks(lanes(out.dtype), columns, task_panels, panel_tasks, task_rows, row_tasks)
     run_with_scratch(
         _products, rows.groups * panel_tasks * row_tasks,
-        pixels * rows.groups * rows.count * taps.factor.size // 8,
+        pixels * rows.groups * rows.per_group * taps.factor.size // 8,
         out.dtype, (KC + MR + 1) * columns,
         source, a, bias, activation, taps, image, grid, rows, blocks, out,
     )  # fmt: skip
