@@ -257,7 +257,9 @@ def multiply(
     task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
     panel_tasks = -(-panels // task_panels)
     # Few pixels: share out the rows as well.
-    row_tasks = max(1, min(rows.per_group // _TASK_ROWS, wanted // max(1, panel_tasks * rows.groups)))
+    row_tasks = max(
+        1, min(rows.per_group // _TASK_ROWS, wanted // max(1, panel_tasks * rows.groups))
+    )
     task_rows = -(-rows.per_group // (row_tasks * MR)) * MR
     row_tasks = -(-rows.per_group // task_rows)
     blocks = Blocks(lanes(out.dtype), columns, task_panels, panel_tasks, task_rows, row_tasks)
