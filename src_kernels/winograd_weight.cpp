@@ -177,10 +177,10 @@ void run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   int64_t begin = part * w.part, end = min(w.grid.all, begin + w.part), summed = 0;
   for (; begin < end; begin += kTiles) {
     int count = static_cast<int>(min(kTiles, end - begin));
-    transform_grad_tiles(grads, w.grid, begin, count, {z_stride, w.filter_block, lanes},
+    transform_grad_tiles(grads, w.grid, begin, count, {z_stride, w.filter_block, lanes, 1},
                          memory.z);
     transform_input_tiles(inputs, w.grid, w.g.pad_top, w.g.pad_left, begin, count,
-                          {v_stride, lanes, kTiles * lanes}, memory.v);
+                          {v_stride, 0, kTiles * lanes, kTiles}, memory.v);
     for (int e = 0; e < kTileElements; ++e)
       for (int64_t c = 0; c < channels; c += 2 * lanes)
         for (int r = 0; r < row_blocks; ++r) {
