@@ -106,6 +106,8 @@ bool table_runs_here(int index);
 // memory.cpp: memory of the calling thread, at least `bytes` long and aligned to 64 bytes, kept
 // for the next call and freed when the thread ends. A thread has one: the next call takes it back.
 void* workspace(int64_t bytes);
+// Bytes of the largest cache, asked of the system once.
+int64_t last_level_cache();
 // Makes the module safe to fork.
 void install_fork_handler();
 
