@@ -12,7 +12,7 @@
 // joined in order before the second pass. Rows of S elements that are shorter than a vector or two
 // are taken a run at a time, each element with its channel's numbers (`Expanded`).
 //
-// The statistics of long rows read memory once: a piece that fits the first-level cache gives its
+// The statistics of long rows read their channel once: a piece that fits the first-level cache gives its
 // mean and the squares of its deviations from that. Pieces are joined as in Chan, Golub and LeVeque,
 // "Updating formulae and a pairwise algorithm for computing sample variances" (1979):
 //
@@ -34,6 +34,7 @@ constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 constexpr int64_t kShortRow = 16;      // rows below this are taken a run at a time
 constexpr int64_t kRun = 1024;         // elements of a run, where a channel has fewer
 constexpr int64_t kPiece = 2048;       // elements of a long row that are taken at once
+constexpr int64_t kLongRow = 512;      // rows that are worth a start of their own
 constexpr int64_t kManyBlocks = 8;     // blocks that keep threads busy
 constexpr int64_t kMaxParts = 16;      // tasks that share a block
 // Channels where blocks are shared: fewer than kManyBlocks blocks of at least 64 elements.
@@ -109,11 +110,20 @@ struct Expanded {
   }
 };
 
+// Offset of the row that a sum over the share's rows reads after row c of image n.
+FASTDL_INLINE int64_t following_row(const NormGeometry& g, const Share& share, int64_t n,
+                                    int64_t c) {
+  const bool same_image = share.first + c + 1 < share.end;
+  const int64_t row = same_image ? n * g.channels + share.first + c + 1
+                                 : min(n + 1, share.last - 1) * g.channels + share.first;
+  return row * g.size;
+}
+
 // totals[c * terms + t] = the sum over channel first + c of term t of body(offset, count, middle),
-// with middle[c] in every lane (zero for a null pointer).
-template <class T, int terms, class Body>
-void sum_channels(const NormGeometry& g, const Share& share, const T* middle, Body body,
-                  double* totals) {
+// with middle[c] in every lane (zero for a null pointer). The terms are of elements of `inputs`.
+template <class T, int terms, int arrays, class Body>
+void sum_channels(const NormGeometry& g, const Share& share, const T* const (&inputs)[arrays],
+                  const T* middle, Body body, double* totals) {
   const int64_t channels = share.end - share.first;
   for (int64_t i = 0; i < channels * terms; ++i) totals[i] = 0;
   if (g.size >= kShortRow) {
@@ -121,6 +131,8 @@ void sum_channels(const NormGeometry& g, const Share& share, const T* middle, Bo
       for (int64_t c = 0; c < channels; ++c) {
         const int64_t row = (n * g.channels + share.first + c) * g.size;
         const Vector<T> center = splat(middle ? middle[c] : T(0));
+        for (const T* input : inputs)
+          if (g.size >= kLongRow) prefetch_row(input + following_row(g, share, n, c));
         add_vectors<T, terms>(
             g.size, [&](int64_t i, int64_t count) { return body(row + i, count, center); },
             totals + c * terms);
@@ -132,17 +144,21 @@ void sum_channels(const NormGeometry& g, const Share& share, const T* middle, Bo
   const Expanded<T, 1> centers({middle}, channels, g.size);
   const int64_t run = channels * g.size;
   double sums[terms][kRun + kLanes<T>] = {};
-  for (int64_t n = share.begin; n < share.last; n += group)
-    for (int64_t i = 0; i < run; i += kLanes<T>) {
+  for (int64_t n = share.begin; n < share.last; n += group) {
+    auto add = [&](int64_t i, int64_t count) {
       const Vector<T> center = load(centers.values[0] + i);
       Vector<T> sum[terms] = {};
       for (int64_t image = n; image < min(share.last, n + group); ++image) {
         const int64_t at = (image * g.channels + share.first) * g.size + i;
-        Terms<T, terms> more = body(at, min(kLanes<T>, run - i), center);
+        const Terms<T, terms> more = body(at, count, center);
         for (int t = 0; t < terms; ++t) sum[t] += more.term[t];
       }
       for (int t = 0; t < terms; ++t) add_to<T>(sums[t] + i, sum[t]);
-    }
+    };
+    int64_t i = 0;
+    for (; i + kLanes<T> <= run; i += kLanes<T>) add(i, int64_t{kLanes<T>});
+    if (i < run) add(i, run - i);
+  }
   for (int64_t i = 0; i < run; ++i)
     for (int t = 0; t < terms; ++t) totals[i / g.size * terms + t] += sums[t][i];
 }
@@ -156,27 +172,23 @@ FASTDL_INLINE void write_channels(const NormGeometry& g, const Share& share,
   const int64_t channels = share.end - share.first, run = channels * g.size;
   Vector<T> number[numbers];
   if (g.size >= kShortRow) {
-    const int64_t pieces = ceil_div(g.size, kPiece);
     for (int64_t n = share.last; n-- > share.begin;) {
       int64_t at = (n * g.channels + share.first) * g.size;
-      writer.start(out + at, run);
-      for (int64_t c = 0; c < channels; ++c) {
+      if (g.size < kLongRow) writer.start(out + at, run);
+      for (int64_t c = 0; c < channels; ++c, at += g.size) {
         for (int k = 0; k < numbers; ++k) number[k] = splat(of_channel[k][c]);
-        for (int64_t piece = 0; piece < pieces; ++piece) {
-          // No shorter than a vector: where whole ones don't fit, the last one overlaps.
-          const int64_t size =
-              (piece + 1) * g.size / pieces - piece * g.size / pieces;
-          T* to = writer.next(size, 0);
-          int64_t i = 0;
-          for (; i + kLanes<T> <= size; i += kLanes<T>)
-            store(to + i, body(at + i, int64_t{kLanes<T>}, number));
-          if (i < size) {
-            i = size - kLanes<T>;
-            store(to + i, body(at + i, int64_t{kLanes<T>}, number));
-          }
-          writer.done(size);
-          at += size;
+        auto vector = [&](int64_t i, int64_t count) { return body(at + i, count, number); };
+        if (g.size >= kLongRow) {
+          write<T>(out + at, g.size, writer.past_caches(), vector);
+          continue;
         }
+        T* to = writer.next(g.size, 0);
+        int64_t i = 0;
+        for (; i + kLanes<T> <= g.size; i += kLanes<T>) store(to + i, vector(i, kLanes<T>));
+        // What fills no vector is in the last one that does.
+        i = g.size - kLanes<T>;
+        store(to + i, vector(i, kLanes<T>));
+        writer.done(g.size);
       }
     }
     return;
@@ -186,10 +198,13 @@ FASTDL_INLINE void write_channels(const NormGeometry& g, const Share& share,
     const int64_t at = (n * g.channels + share.first) * g.size;
     writer.start(out + at, run);
     T* to = writer.next(run, kLanes<T>);
-    for (int64_t i = 0; i < run; i += kLanes<T>) {
+    auto write = [&](int64_t i, int64_t count) {
       for (int k = 0; k < numbers; ++k) number[k] = load(expanded.values[k] + i);
-      store(to + i, body(at + i, min(kLanes<T>, run - i), number));
-    }
+      store(to + i, body(at + i, count, number));
+    };
+    int64_t i = 0;
+    for (; i + kLanes<T> <= run; i += kLanes<T>) write(i, int64_t{kLanes<T>});
+    if (i < run) write(i, run - i);
     writer.done(run);
   }
 }
@@ -253,12 +268,13 @@ Moments moments_of_piece(const T* x, int64_t size) {
 template <class T>
 void find_moments(const NormGeometry& g, const Share& share, const T* x, Moments* moments) {
   const int64_t channels = share.end - share.first;
-  if (g.size >= kShortRow) {
+  if (g.size >= kLongRow) {
     const int64_t pieces = ceil_div(g.size, kPiece);
     for (int64_t c = 0; c < channels; ++c) moments[c] = {};
     for (int64_t n = share.begin; n < share.last; ++n)
       for (int64_t c = 0; c < channels; ++c) {
         const T* row = x + (n * g.channels + share.first + c) * g.size;
+        prefetch_row(x + following_row(g, share, n, c));
         for (int64_t piece = 0; piece < pieces; ++piece) {
           const int64_t begin = piece * g.size / pieces, end = (piece + 1) * g.size / pieces;
           moments[c].join(moments_of_piece(row + begin, end - begin));
@@ -270,17 +286,17 @@ void find_moments(const NormGeometry& g, const Share& share, const T* x, Moments
   double sums[kRun], squares[kRun];
   T rounded[kRun];
   sum_channels<T, 1>(
-      g, share, nullptr,
+      g, share, {x}, nullptr,
       [&](int64_t at, int64_t n, Vector<T>) {
         return Terms<T, 1>{{load_some(x + at, n, T(0))}};
       },
       sums);
   for (int64_t c = 0; c < channels; ++c) rounded[c] = static_cast<T>(sums[c] / count);
   sum_channels<T, 1>(
-      g, share, rounded,
+      g, share, {x}, rounded,
       [&](int64_t at, int64_t n, Vector<T> center) {
         const Vector<T> d = load_some(x + at, n, T(0)) - center;
-        return Terms<T, 1>{{d * d}};
+        return Terms<T, 1>{{first_lanes<T>(d * d, n)}};
       },
       squares);
   for (int64_t c = 0; c < channels; ++c)
@@ -360,7 +376,7 @@ void backward(const T* grad, const T* x, const T* mean, const T* inv_std, const 
       [&](const Share& share, Sums* sums) {
         double totals[2 * kRun];
         sum_channels<T, 2>(
-            g, share, mean + share.first,
+            g, share, {grad, x}, mean + share.first,
             [&](int64_t at, int64_t n, Vector<T> center) {
               const Vector<T> d = load_some(grad + at, n, T(0));
               return Terms<T, 2>{{d, d * (load_some(x + at, n, T(0)) - center)}};
@@ -413,7 +429,7 @@ void sum_bias(const T* grad, const NormGeometry& g, T* out, int threads) {
       g, threads,
       [&](const Share& share, double* sums) {
         sum_channels<T, 1>(
-            g, share, nullptr,
+            g, share, {grad}, nullptr,
             [&](int64_t at, int64_t n, Vector<T>) {
               return Terms<T, 1>{{load_some(grad + at, n, T(0))}};
             },

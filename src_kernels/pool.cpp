@@ -132,7 +132,7 @@ FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
   return extent_w(g) <= kBuffer && g.stride_w <= kLongestStride;
 }
 
-// Planes [begin, end) of the output: finish(i, j, join) of each window's join, a vector of them.
+// Planes [begin, end) of the output: finish(i)(j, join) of the joins of windows (i, j), (i, j + 1), ...
 template <class T, class Step, int kernel, int stride, class Finish>
 void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, Finish finish,
                  RowWriter<T>& writer) {
@@ -144,6 +144,7 @@ void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, 
       const int64_t top = i * g.stride_h - g.pad_h;
       const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
       const T* row = x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width;
+      const auto finish_row = finish(i);
       for (int64_t j = 0; j < g.out_w; j += columns) {
         const int64_t count = min(columns, g.out_w - j);
         // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
@@ -158,7 +159,7 @@ void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, 
         for (int64_t q = to; q < wide; ++q) buffer[q] = Step::neutral;
         T* out = writer.next(count, kLanes<T>);
         join_windows<T, Step, kernel, stride>(
-            g, buffer, count, [&](int64_t q, Vector<T> v) { return finish(i, j + q, v); }, out);
+            g, buffer, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
         writer.done(count);
       }
     }
@@ -311,7 +312,8 @@ void max_pool_planes(const T* x, const PoolGeometry& g, int64_t begin, int64_t e
 template <class T>
 void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int threads) {
   if (!indices && fits_buffer(g)) {
-    pool<T, MaxStep<T>>(g, x, out, threads, [](int64_t, int64_t, Vector<T> v) { return v; });
+    pool<T, MaxStep<T>>(g, x, out, threads,
+                        [](int64_t) { return [](int64_t, Vector<T> v) { return v; }; });
     return;
   }
   if (!indices || !fits_rows_buffer<T>(g)) {
@@ -400,15 +402,6 @@ class Divisors {
     for (int64_t j = 0; j < min(g.out_w, kBuffer) + kLanes<T>; ++j)
       columns_[j] = j < g.out_w ? static_cast<T>(column(j)) : T(1);
   }
-  Vector<T> of(int64_t i, int64_t j) const {
-    if (j < kBuffer) return load(columns_ + j) * static_cast<T>(row(i));
-    Vector<T> v{};
-    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = static_cast<T>(row(i) * column(j + lane));
-    return v;
-  }
-  double of_window(int64_t i, int64_t j) const { return static_cast<double>(row(i) * column(j)); }
-
- private:
   int64_t row(int64_t i) const {
     if (divisor_) return divisor_;
     return counted(i, g_.kernel_h, g_.stride_h, g_.pad_h, g_.height, include_pad_);
@@ -417,7 +410,16 @@ class Divisors {
     if (divisor_) return 1;
     return counted(j, g_.kernel_w, g_.stride_w, g_.pad_w, g_.width, include_pad_);
   }
+  // column(j), column(j + 1), ...
+  Vector<T> columns(int64_t j) const {
+    if (j < kBuffer) return load(columns_ + j);
+    Vector<T> v{};
+    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = static_cast<T>(column(j + lane));
+    return v;
+  }
+  double of_window(int64_t i, int64_t j) const { return static_cast<double>(row(i) * column(j)); }
 
+ private:
   const PoolGeometry& g_;
   const bool include_pad_;
   const int64_t divisor_;
@@ -430,8 +432,9 @@ void avg_pool(const T* x, const PoolGeometry& g, bool include_pad, int64_t divis
   const Divisors<T> divisors(g, include_pad, divisor);
   // Sums over larger windows are left to double precision.
   if (fits_buffer(g) && g.kernel_h * g.kernel_w <= 256) {
-    pool<T, SumStep<T>>(g, x, out, threads, [&](int64_t i, int64_t j, Vector<T> v) {
-      return v / divisors.of(i, j);
+    pool<T, SumStep<T>>(g, x, out, threads, [&](int64_t i) {
+      const T row = static_cast<T>(divisors.row(i));
+      return [&divisors, row](int64_t j, Vector<T> v) { return v / (divisors.columns(j) * row); };
     });
     return;
   }
@@ -477,41 +480,61 @@ FASTDL_INLINE void spread_row(const PoolGeometry& g, const T* from, int64_t wide
   }
 }
 
+// A plane that rows are added to from the top down. What no row was added to is zero.
+template <class T>
+class PlaneOfRows {
+ public:
+  PlaneOfRows(T* plane, int64_t height, int64_t width)
+      : plane_(plane), height_(height), width_(width) {}
+
+  // Adds a row to rows [first, last); `first` never falls.
+  void add(const T* from, int64_t first, int64_t last) {
+    clear_until(min(first, height_));
+    for (int64_t r = first; r < last; ++r) {
+      T* to = plane_ + r * width_;
+      const bool adds = r < done_;
+      int64_t c = 0;
+      for (; c + kLanes<T> <= width_; c += kLanes<T>)
+        store(to + c, adds ? load(to + c) + load(from + c) : load(from + c));
+      if (c == width_) continue;
+      const int64_t rest = width_ - c;
+      Vector<T> v = load_part(from + c, rest, T(0));
+      store_part(to + c, rest, adds ? v + load_part(to + c, rest, T(0)) : v);
+    }
+    done_ = max(done_, last);
+  }
+  void finish() { clear_until(height_); }
+
+ private:
+  void clear_until(int64_t row) {
+    if (row <= done_) return;
+    memset(plane_ + done_ * width_, 0, static_cast<size_t>((row - done_) * width_) * sizeof(T));
+    done_ = row;
+  }
+
+  T* plane_;
+  const int64_t height_, width_;
+  int64_t done_ = 0;  // rows that hold something
+};
+
 // One plane's gradient: each row of shares is spread to a row of the input, which is added to every
-// row of its windows. Rows below `done` hold something already.
+// row of its windows.
 template <class T>
 void spread_plane(const PoolGeometry& g, const T* grad, const Divisors<T>& divisors, T* shares,
                   T* spread, T* out) {
   const int64_t wide = max(g.width + g.pad_w, (g.out_w - 1) * g.stride_w + g.kernel_w);
-  int64_t done = 0;
-  auto clear_until = [&](int64_t row) {
-    if (row <= done) return;
-    memset(out + done * g.width, 0, static_cast<size_t>((row - done) * g.width) * sizeof(T));
-    done = row;
-  };
+  PlaneOfRows<T> plane(out, g.height, g.width);
   for (int64_t i = 0; i < g.out_h; ++i) {
     const T* row = grad + i * g.out_w;
+    const T divisor = static_cast<T>(divisors.row(i));
     for (int64_t j = 0; j < g.out_w; j += kLanes<T>)
       store_some(shares + j, g.out_w - j,
-                 load_some(row + j, g.out_w - j, T(0)) / divisors.of(i, j));
+                 load_some(row + j, g.out_w - j, T(0)) / (divisors.columns(j) * divisor));
     spread_row(g, shares, wide, spread);
     const int64_t top = i * g.stride_h - g.pad_h;
-    const int64_t first = max(0, top), last = min(g.height, top + g.kernel_h);
-    clear_until(min(first, g.height));
-    const T* from = spread + g.pad_w;
-    for (int64_t r = first; r < last; ++r) {
-      T* to = out + r * g.width;
-      if (r < done)
-        for (int64_t c = 0; c < g.width; c += kLanes<T>)
-          store_some(to + c, g.width - c,
-                     load_some(to + c, g.width - c, T(0)) + load(from + c));
-      else
-        for (int64_t c = 0; c < g.width; c += kLanes<T>)
-          store_some(to + c, g.width - c, load(from + c));
-    }
-    done = max(done, last);
+    plane.add(spread + g.pad_w, max(0, top), min(g.height, top + g.kernel_h));
   }
-  clear_until(g.height);
+  plane.finish();
 }
 
 template <class T>
@@ -553,19 +576,42 @@ FASTDL_INLINE PoolGeometry even_windows(const AdaptiveGeometry& g) {
           0, 0,        1,        1,       g.out_h,  g.out_w};
 }
 
-// body(output element, top, bottom, left, right) for each window of an adaptive pool's plane.
-template <class Body>
-FASTDL_INLINE void each_window(const AdaptiveGeometry& g, Body body) {
-  for (int64_t i = 0; i < g.out_h; ++i)
-    for (int64_t j = 0; j < g.out_w; ++j)
-      body(i * g.out_w + j, i * g.height / g.out_h, ceil_div((i + 1) * g.height, g.out_h),
-           j * g.width / g.out_w, ceil_div((j + 1) * g.width, g.out_w));
+// Window `index` of `out` along an axis of `size`: [begin, end).
+struct AdaptiveWindow {
+  int64_t begin, end;
+  AdaptiveWindow(int64_t index, int64_t size, int64_t out)
+      : begin(index * size / out), end(ceil_div((index + 1) * size, out)) {}
+  int64_t count() const { return end - begin; }
+};
+
+// A row of the output: the sums down the rows of its windows, then across.
+template <class T>
+void adaptive_row(const AdaptiveGeometry& g, const T* plane, int64_t i, T* out) {
+  const AdaptiveWindow rows(i, g.height, g.out_h);
+  double columns[kBuffer + kLanes<T>];
+  const bool fits = g.width <= kBuffer;
+  if (fits) {
+    for (int64_t c = 0; c < g.width; ++c) columns[c] = 0;
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+      for (int64_t c = 0; c < g.width; c += kLanes<T>)
+        add_to<T>(columns + c, load_some(plane + r * g.width + c, g.width - c, T(0)));
+  }
+  for (int64_t j = 0; j < g.out_w; ++j) {
+    const AdaptiveWindow window(j, g.width, g.out_w);
+    double sum = 0;
+    if (fits)
+      for (int64_t c = window.begin; c < window.end; ++c) sum += columns[c];
+    else
+      sum = sum_rectangle(plane, g.width, rows.begin, rows.end, window.begin, window.end);
+    out[j] = static_cast<T>(sum / static_cast<double>(rows.count() * window.count()));
+  }
 }
 
 template <class T>
 void adaptive(const T* x, const AdaptiveGeometry& g, T* out, int threads) {
   const int64_t size = g.height * g.width, out_size = g.out_h * g.out_w;
-  if (out_size != 1 && has_even_windows(g)) {
+  // One element a window, or more.
+  if ((out_size != 1 || size == 1) && has_even_windows(g)) {
     avg_pool(x, even_windows(g), true, 0, out, threads);
     return;
   }
@@ -577,10 +623,7 @@ void adaptive(const T* x, const AdaptiveGeometry& g, T* out, int threads) {
         *to = static_cast<T>(sum_of(from, size) / static_cast<double>(size));
         continue;
       }
-      each_window(g, [&](int64_t at, int64_t top, int64_t bottom, int64_t left, int64_t right) {
-        double sum = sum_rectangle(from, g.width, top, bottom, left, right);
-        to[at] = static_cast<T>(sum / static_cast<double>((bottom - top) * (right - left)));
-      });
+      for (int64_t i = 0; i < g.out_h; ++i) adaptive_row(g, from, i, to + i * g.out_w);
     }
   });
 }
@@ -609,12 +652,24 @@ void adaptive_backward(const T* grad, const AdaptiveGeometry& g, T* out, int thr
     avg_pool_backward(grad, even_windows(g), true, 0, out, threads);
     return;
   }
-  accumulate_planes(g.planes, size, 8 * out_size, true, out, threads, [&](int64_t plane, T* to) {
-    const T* from = grad + plane * out_size;
-    each_window(g, [&](int64_t at, int64_t top, int64_t bottom, int64_t left, int64_t right) {
-      add_rectangle(from[at] / static_cast<T>((bottom - top) * (right - left)), g.width, top,
-                    bottom, left, right, to);
-    });
+  const bool fits = g.width <= kBuffer;
+  accumulate_planes(g.planes, size, 8 * out_size, !fits, out, threads, [&](int64_t at, T* to) {
+    PlaneOfRows<T> plane(to, g.height, g.width);
+    for (int64_t i = 0; i < g.out_h; ++i) {
+      const AdaptiveWindow rows(i, g.height, g.out_h);
+      T spread[kBuffer + kLanes<T>];
+      for (int64_t c = 0; fits && c < g.width; ++c) spread[c] = 0;
+      for (int64_t j = 0; j < g.out_w; ++j) {
+        const AdaptiveWindow window(j, g.width, g.out_w);
+        const T share = grad[at * out_size + i * g.out_w + j] /
+                        static_cast<T>(rows.count() * window.count());
+        if (fits)
+          for (int64_t c = window.begin; c < window.end; ++c) spread[c] += share;
+        else
+          add_rectangle(share, g.width, rows.begin, rows.end, window.begin, window.end, to);
+      }
+      if (fits) plane.add(spread, rows.begin, rows.end);
+    }
   });
 }
 

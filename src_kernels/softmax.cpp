@@ -48,13 +48,51 @@ FASTDL_INLINE void softmax_row(const T* x, int64_t columns, bool log, bool past_
   map(out, columns, out, false, [&](Vector<T> v) { return v * scale; });
 }
 
+// Rows of few vectors, which stay in registers.
+template <class T, int vectors>
+void softmax_short_rows(const T* x, int64_t rows, int64_t columns, bool log, T* out) {
+  constexpr T none = -static_cast<T>(__builtin_inf());
+  constexpr int last = (vectors - 1) * kLanes<T>;
+  auto larger = [](auto a, auto b) { return a > b ? a : b; };
+  for (int64_t row = 0; row < rows; ++row, x += columns, out += columns) {
+    Vector<T> v[vectors];
+    for (int k = 0; k < vectors - 1; ++k) v[k] = load(x + k * kLanes<T>);
+    v[vectors - 1] = load_some(x + last, columns - last, none);
+    Vector<T> best = splat(none);
+    for (int k = 0; k < vectors; ++k) best = larger(v[k], best);
+    const T top = reduce_lanes<T, kLanes<T>>(best, larger);
+    Vector<T> e[vectors], sum{};
+    for (int k = 0; k < vectors; ++k) sum += e[k] = exp_nonpositive<T>(v[k] - top);
+    const T total = static_cast<T>(horizontal_sum<T>(sum));
+    const T shift = log ? std::log(total) : T(0), scale = log ? T(1) : 1 / total;
+    for (int k = 0; k < vectors; ++k) {
+      const Vector<T> result = log ? (v[k] - top) - shift : e[k] * scale;
+      if (k < vectors - 1) store(out + k * kLanes<T>, result);
+      else store_some(out + last, columns - last, result);
+    }
+  }
+}
+
+// The rows of one thread.
+template <class T>
+void softmax_rows(const T* x, int64_t rows, int64_t columns, bool log, bool past_caches, T* out) {
+  switch (ceil_div(columns, kLanes<T>)) {
+    case 1: return softmax_short_rows<T, 1>(x, rows, columns, log, out);
+    case 2: return softmax_short_rows<T, 2>(x, rows, columns, log, out);
+    case 3: return softmax_short_rows<T, 3>(x, rows, columns, log, out);
+    case 4: return softmax_short_rows<T, 4>(x, rows, columns, log, out);
+  }
+  for (int64_t row = 0; row < rows; ++row)
+    softmax_row(x + row * columns, columns, log, past_caches, out + row * columns);
+}
+
 template <class T>
 void softmax_all(const T* x, int64_t rows, int64_t columns, bool log, T* out, int threads) {
   const bool past_caches = goes_past_caches(rows * columns * static_cast<int64_t>(sizeof(T))) &&
                            columns >= kLongRow;
   parallel_range(rows, ceil_div(kGrain, columns), threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      softmax_row(x + row * columns, columns, log, past_caches, out + row * columns);
+    softmax_rows(x + begin * columns, end - begin, columns, log, past_caches,
+                 out + begin * columns);
   });
 }
 

@@ -14,8 +14,18 @@
 
 namespace fastdl::FASTDL_ISA {
 
-// Whether an output of `bytes` should go past the caches.
-FASTDL_INLINE bool goes_past_caches(int64_t bytes) { return bytes > last_level_cache() / 4; }
+// Whether an output of `bytes` should go past the caches: with an input of its size it would not fit.
+FASTDL_INLINE bool goes_past_caches(int64_t bytes) { return bytes > last_level_cache() / 2; }
+
+constexpr int64_t kLine = 64;  // bytes of a cache line
+
+// Asks for the first kibibyte of a row that will be read soon. The processor itself notices a row
+// only after its first lines have come, and stops at the end of a page.
+template <class T>
+FASTDL_INLINE void prefetch_row(const T* row) {
+  for (int64_t at = 0; at < 1024; at += kLine)
+    __builtin_prefetch(reinterpret_cast<const char*>(row) + at);
+}
 
 // A non-temporal store to an aligned address, where there is one.
 template <class T>
@@ -37,8 +47,6 @@ FASTDL_INLINE void end_of_stream() {
   _mm_sfence();
 #endif
 }
-
-constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // Elements from p up to the next line.
 template <class T>
@@ -91,6 +99,8 @@ class RowWriter {
   ~RowWriter() { finish(); }
   RowWriter(const RowWriter&) = delete;
   RowWriter& operator=(const RowWriter&) = delete;
+
+  bool past_caches() const { return past_caches_; }
 
   // The next rows are `size` elements from `out` on.
   void start(T* out, int64_t size) {

@@ -72,6 +72,13 @@ FASTDL_INLINE IntegerVector<T> iota() {
   return load(kNumbers);
 }
 
+// The first `count` lanes of v, and zeros.
+template <class T>
+FASTDL_INLINE Vector<T> first_lanes(Vector<T> v, int64_t count) {
+  if (count >= kLanes<T>) return v;
+  return iota<T>() < static_cast<Integer<T>>(count) ? v : Vector<T>{};
+}
+
 // Lanes of a and b by number, those of b from `lanes` on; the numbers are constants.
 #if defined(__clang__)
 #define FASTDL_SHUFFLE(T, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -303,32 +310,29 @@ struct Terms {
 };
 
 // totals[t] += the sum of term t of body(position, count) for positions 0, lanes, 2 lanes, ... below
-// size, where count is `lanes` but at the end. A running sum takes at most 16 vectors before it goes
-// into a double.
+// size, where count is `lanes` but at the end. A running sum takes about 16 vectors at most before it
+// goes into a double.
 template <class T, int terms, class Body>
 FASTDL_INLINE void add_vectors(int64_t size, Body body, double* totals) {
   constexpr int sums = terms < 4 ? 4 / terms : 1;  // of a term, to hide an addition's latency
   constexpr int64_t step = sums * kLanes<T>, stretch = 16 * step;
-  int64_t i = 0;
-  while (i + step <= size) {
+  for (int64_t i = 0; i < size;) {
+    const int64_t end = min(size, i + stretch);
     Vector<T> sum[sums][terms] = {};
-    for (int64_t end = min(size - step, i + stretch - step); i <= end; i += step)
-      for (int v = 0; v < sums; ++v) {
-        Terms<T, terms> more = body(i + v * kLanes<T>, int64_t{kLanes<T>});
-        for (int t = 0; t < terms; ++t) sum[v][t] += more.term[t];
-      }
+    auto add = [&](int to, int64_t position, int64_t count) {
+      const Terms<T, terms> more = body(position, count);
+      for (int t = 0; t < terms; ++t) sum[to][t] += more.term[t];
+    };
+    for (; i + step <= end; i += step)
+      for (int v = 0; v < sums; ++v) add(v, i + v * kLanes<T>, int64_t{kLanes<T>});
+    for (; i + kLanes<T> <= end; i += kLanes<T>) add(0, i, int64_t{kLanes<T>});
+    if (i < end) add(sums - 1, i, end - i);
+    i = end;
     for (int t = 0; t < terms; ++t) {
       for (int v = 1; v < sums; ++v) sum[0][t] += sum[v][t];
       totals[t] += horizontal_sum<T>(sum[0][t]);
     }
   }
-  if (i == size) return;
-  Vector<T> rest[terms] = {};
-  for (; i < size; i += kLanes<T>) {
-    Terms<T, terms> more = body(i, min(size - i, kLanes<T>));
-    for (int t = 0; t < terms; ++t) rest[t] += more.term[t];
-  }
-  for (int t = 0; t < terms; ++t) totals[t] += horizontal_sum<T>(rest[t]);
 }
 
 // The sum of body(position, count).
