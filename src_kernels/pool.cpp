@@ -610,8 +610,13 @@ void adaptive_row(const AdaptiveGeometry& g, const T* plane, int64_t i, T* out) 
 template <class T>
 void adaptive(const T* x, const AdaptiveGeometry& g, T* out, int threads) {
   const int64_t size = g.height * g.width, out_size = g.out_h * g.out_w;
-  // One element a window, or more.
-  if ((out_size != 1 || size == 1) && has_even_windows(g)) {
+  if (size == 1) {
+    parallel_range(g.planes, kGrain, threads, [&](int64_t begin, int64_t end) {
+      map(x + begin, end - begin, out + begin, false, [](Vector<T> v) { return v; });
+    });
+    return;
+  }
+  if (out_size != 1 && has_even_windows(g)) {
     avg_pool(x, even_windows(g), true, 0, out, threads);
     return;
   }

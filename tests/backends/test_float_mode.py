@@ -66,7 +66,7 @@ def test_double_precision_keeps_denormals(number: int, fast_backend: str) -> Non
 
 
 def test_comparisons_keep_denormals(dtype: type, backend: str) -> None:
-    """relu and max pooling compute nothing: they pass denormals on, and tell them apart."""
+    """Relu and max pooling compute nothing: they pass denormals on, and tell them apart."""
     tiny = np.finfo(dtype).smallest_subnormal
     x = tiny * np.arange(-8, 8, dtype=dtype).reshape(1, 1, 4, 4)
     assert_same(fastdl.relu(x, backend=backend), np.maximum(x, 0))
