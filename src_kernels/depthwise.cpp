@@ -18,6 +18,7 @@
 
 #include "families.h"
 #include "parallel.h"
+#include "stream.h"
 #include "strip.h"
 #include "vector_math.h"
 
@@ -32,7 +33,7 @@ constexpr int64_t kStripBytes = 24 * 1024;
 // Multiplications that make a task, and those that are worth a thread.
 constexpr int64_t kTaskWork = 200 * 1000, kThreadWork = 100 * 1000;
 // Products that a single-precision sum takes before it goes into a double.
-constexpr int64_t kLongestSum = 128;
+constexpr int64_t kLongestSum = 64;
 
 // The taps of a sum: a rectangle in each of `sources` strips that lie one behind the other.
 struct Taps {
@@ -224,11 +225,54 @@ int64_t work_of(const ConvGeometry& g) {
   return max(1, g.kernel_h * g.kernel_w * g.out_h * g.out_w * (g.filters / g.groups));
 }
 
-// Sums at `to` must not run over their end: narrow ones take a detour.
+// Whether sums go straight to their array: not where they would run over a narrow row's end, nor
+// where they go past the caches.
 template <class T>
-constexpr bool is_narrow(int64_t width) {
-  return width < kLanes<T>;
-}
+struct Route {
+  static constexpr int64_t kGathered = 16 * 1024 / sizeof(T);
+  bool past_caches, direct;
+  int64_t capacity;  // elements that are gathered before they are written
+
+  Route(int64_t width, int64_t array_size, int64_t strip_size)
+      : past_caches(goes_past_caches(array_size * static_cast<int64_t>(sizeof(T)))),
+        direct(width >= kLanes<T> && !past_caches),
+        capacity(direct ? 0 : max(kGathered, strip_size)) {}
+
+  // Elements of the buffer, into which a vector may run over.
+  int64_t room() const { return capacity + kLanes<T>; }
+};
+
+// The results of a task: ask where those for `at` are to be put, say that they are there. Results
+// that follow each other in memory are written together.
+template <class T>
+class Results {
+ public:
+  Results(const Route<T>& route, T* buffer) : route_(route), buffer_(buffer) {}
+  ~Results() { flush(); }
+  Results(const Results&) = delete;
+  Results& operator=(const Results&) = delete;
+
+  T* next(T* at, int64_t size) {
+    if (route_.direct) return at;
+    if (at != out_ + filled_ || filled_ + size > route_.capacity) flush();
+    if (!filled_) out_ = at;
+    return buffer_ + filled_;
+  }
+  void done(int64_t size) {
+    if (!route_.direct) filled_ += size;
+  }
+
+ private:
+  void flush() {
+    write<T>(out_, filled_, route_.past_caches,
+             [&](int64_t i, int64_t count) { return load_some(buffer_ + i, count, T(0)); });
+    filled_ = 0;
+  }
+
+  const Route<T> route_;
+  T *buffer_, *out_ = nullptr;
+  int64_t filled_ = 0;
+};
 
 }  // namespace
 
@@ -241,32 +285,31 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
   const int64_t buffer_rows = cut.rows * g.stride_h + max(0, halo);
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t plane_size = g.height * g.width;
-  const T* end = x + g.batch * g.channels * plane_size;
-  const bool narrow = is_narrow<T>(g.out_w);
+  const Route<T> route(g.out_w, g.batch * g.filters * g.out_h * g.out_w, cut.rows * g.out_w);
   const SumStrip<T> sum = pick_sum<T>(g.kernel_h, g.dilation_h == 1, g.stride_h);
   bool failed = false;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(
-        g.kernel_w, buffer_rows * strip.row + (narrow ? cut.rows * g.out_w + kLanes<T> : 0));
+    const TaskMemory<T> memory(g.kernel_w, buffer_rows * strip.row + route.room());
     if (!memory) return note_failure(&failed);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
-    T* aside = memory.elements + buffer_rows * strip.row;
+    Results<T> results(route, memory.elements + buffer_rows * strip.row);
     const Taps window{1, g.kernel_h, g.kernel_w, 0, g.dilation_h * strip.row, memory.integers, 0,
                       g.kernel_w, 1};
     for (int64_t unit = begin; unit < stop; ++unit) {
       const int64_t plane = unit / cut.strips, first = unit % cut.strips * cut.rows;
-      const int64_t channel = plane % g.channels, image = plane / g.channels;
+      const int64_t channel = plane % g.channels;
       const int64_t rows = min(cut.rows, g.out_h - first);
-      strip.fill(x + plane * plane_size, end, first * g.stride_h,
+      strip.fill(x + plane * plane_size, first * g.stride_h,
                  (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1, memory.elements);
       for (int64_t f = channel * per_channel; f < (channel + 1) * per_channel; ++f) {
-        T* to = out + ((image * g.filters + f) * g.out_h + first) * g.out_w;
-        const Sums<T> sums{narrow ? aside : to, g.out_w, rows, g.out_w, bias ? bias[f] : T(0),
+        T* at = out + ((plane * per_channel + f % per_channel) * g.out_h + first) * g.out_w;
+        T* to = results.next(at, rows * g.out_w);
+        const Sums<T> sums{to, g.out_w, rows, g.out_w, bias ? bias[f] : T(0),
                            activation == kRelu};
         sum(window, weight + f * taps, memory.elements, strip.row, g.stride_h, sums);
-        if (narrow) memcpy(to, aside, static_cast<size_t>(rows * g.out_w) * sizeof(T));
         if (activation == kSigmoid || activation == kTanh)
           activate(kDtype<T>, activation, to, rows * g.out_w, to, 1);
+        results.done(rows * g.out_w);
       }
     }
   });
@@ -317,21 +360,29 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
   const Cut cut(g.batch * g.channels, down.count, 1, down.reach,
                 per_channel * strip.row * int64_t{sizeof(T)});
   const int64_t source = (cut.rows + down.reach) * strip.row;
-  const T* end = grad + g.batch * g.filters * g.out_h * g.out_w;
-  const bool strided = g.stride_h > 1 || g.stride_w > 1, narrow = is_narrow<T>(g.width);
-  const int64_t aside_size = strided ? cut.rows * image.row : cut.rows * g.width + kLanes<T>;
+  const bool strided = g.stride_h > 1 || g.stride_w > 1;
+  const Route<T> route(g.width, g.batch * g.channels * g.height * g.width,
+                       cut.rows * g.stride_h * g.width);
+  // Rows of the image that are still sorted by phase.
+  const int64_t sorted_size = strided ? cut.rows * image.row : 0;
   bool failed = false;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(g.kernel_w, per_channel * source + aside_size);
+    const TaskMemory<T> memory(g.kernel_w, per_channel * source + sorted_size + route.room());
     if (!memory) return note_failure(&failed);
-    T* aside = memory.elements + per_channel * source;
+    T* sorted = memory.elements + per_channel * source;
+    Results<T> results(route, sorted + sorted_size);
     for (int64_t unit = begin; unit < stop; ++unit) {
       const int64_t plane = unit / cut.strips, q = unit % cut.strips * cut.rows;
       const int64_t rows = min(cut.rows, down.count - q);
       const int64_t filter = plane % g.channels * per_channel;
       for (int64_t m = 0; m < per_channel; ++m)
-        strip.fill(grad + (plane * per_channel + m) * g.out_h * g.out_w, end, q, rows + down.reach,
+        strip.fill(grad + (plane * per_channel + m) * g.out_h * g.out_w, q, rows + down.reach,
                    memory.elements + m * source);
+      // The image's rows of this strip.
+      const int64_t begin_y = max(0, (down.first + q) * g.stride_h - g.pad_top);
+      const int64_t end_y = min(g.height, (down.first + q + rows) * g.stride_h - g.pad_top);
+      T* to = results.next(out + (plane * g.height + begin_y) * g.width,
+                           (end_y - begin_y) * g.width);
       for (int64_t phase_h = 0; phase_h < g.stride_h; ++phase_h) {
         const int64_t last_a = down.last(phase_h), tap_rows = down.taps_of(last_a);
         const SumStrip<T> sum = pick_sum<T>(tap_rows, down.step == 1, 1);
@@ -342,21 +393,18 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
           const Taps window{per_channel, tap_rows, tap_columns, source, down.step * strip.row,
                             memory.integers, taps, -down.weight_step * g.kernel_w,
                             -across.weight_step};
-          Sums<T> sums{aside, g.width, rows, across.count, T(0), false};
-          if (strided) sums.to = aside + phase_w * image.phase + across.first, sums.pitch = image.row;
-          else if (!narrow) sums.to = out + (plane * g.height + q) * g.width;
+          Sums<T> sums{to, g.width, rows, across.count, T(0), false};
+          if (strided) sums.to = sorted + phase_w * image.phase + across.first, sums.pitch = image.row;
           sum(window, weight + filter * taps + max(0, last_a) * g.kernel_w + max(0, last_b),
               memory.elements + down.place(max(0, last_a)) * strip.row, strip.row, 1, sums);
         }
         for (int64_t i = 0; strided && i < rows; ++i) {
           const int64_t y = (down.first + q + i) * g.stride_h + phase_h - g.pad_top;
-          if (y >= 0 && y < g.height)
-            image.collect_row(aside + i * image.row, out + (plane * g.height + y) * g.width);
+          if (y >= begin_y && y < end_y)
+            image.collect_row(sorted + i * image.row, to + (y - begin_y) * g.width);
         }
       }
-      if (!strided && narrow)
-        memcpy(out + (plane * g.height + q) * g.width, aside,
-               static_cast<size_t>(rows * g.width) * sizeof(T));
+      results.done((end_y - begin_y) * g.width);
     }
   });
   return failed;
@@ -369,7 +417,7 @@ namespace {
 //   sum[a][b] += grad[i, j] * strip[i*stride + a, offset[b] + j]  over `blocks` blocks of rows
 template <class T>
 struct Products {
-  const T *grad, *grad_end, *strip;
+  const T *grad, *strip;
   int64_t width, pitch;
   const int64_t* column_offsets;
   Vector<T>* sums;  // of the first tap, rows of `sums_pitch`
@@ -380,12 +428,12 @@ template <class T, int rows, int stride, int columns, int block, bool part>
 FASTDL_INLINE void multiply_block(const Products<T>& p, const T* grad, const T* strip, int64_t j,
                                   Vector<T> (&sum)[rows][columns]) {
   const int64_t left = p.width - j;
-  const IntegerVector<T> mask = first_lanes<T>(left);
+  const IntegerVector<T> mask = iota<T>() < static_cast<Integer<T>>(left);
   Vector<T> g[block];
 #pragma GCC unroll 4
   for (int i = 0; i < block; ++i) {
     const T* from = grad + i * p.width + j;
-    g[i] = part ? load_first(from, left, p.grad_end) : load(from);
+    g[i] = part ? load_part(from, left, T(0)) : load(from);
   }
 #pragma GCC unroll 4
   for (int b = 0; b < columns; ++b) {
@@ -393,7 +441,7 @@ FASTDL_INLINE void multiply_block(const Products<T>& p, const T* grad, const T* 
 #pragma GCC unroll 16
     for (int r = 0; r < (block - 1) * stride + rows; ++r) {
       // Beyond the row stand numbers that belong to other taps: infinite, perhaps.
-      Vector<T> value = part ? masked<T>(load(x), mask) : load(x);
+      Vector<T> value = part ? (Vector<T>)((IntegerVector<T>)load(x) & mask) : load(x);
 #pragma GCC unroll 8
       for (int a = 0; a < rows; ++a)
         if (r >= a && (r - a) % stride == 0 && (r - a) / stride < block)
@@ -478,8 +526,7 @@ struct TapSums {
   }
   void flush() {
     for (int64_t t = 0; t < taps; ++t) {
-      for (int lane = 0; lane < kLanes<T>; ++lane)
-        totals[t * kLanes<T> + lane] += static_cast<double>(sums[t][lane]);
+      add_to<T>(totals + t * kLanes<T>, sums[t]);
       sums[t] = Vector<T>{};
     }
     terms = 0;
@@ -502,7 +549,6 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t sums = per_channel * taps * kLanes<T>;
   const int64_t plane_size = g.height * g.width;
-  const T* end = x + g.batch * g.channels * plane_size;
   const MultiplyTaps<T> multiply = pick_multiply<T>(g);
   // Output rows that fill a sum in single precision.
   const int64_t vectors = ceil_div(g.out_w, kLanes<T>);
@@ -521,14 +567,13 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
       for (int64_t unit = 0; unit < g.batch * cut.strips; ++unit) {
         const int64_t image = unit / cut.strips, first = unit % cut.strips * cut.rows;
         const int64_t rows = min(cut.rows, g.out_h - first);
-        strip.fill(x + (image * g.channels + channel) * plane_size, end, first * g.stride_h,
+        strip.fill(x + (image * g.channels + channel) * plane_size, first * g.stride_h,
                    (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1, padded);
         for (int64_t row = 0; row < rows; row += chunk) {
           const int64_t until = min(rows, row + chunk);
           for (int64_t m = 0; m < per_channel; ++m) {
             const int64_t filter = channel * per_channel + m;
             Products<T> p{grad + ((image * g.filters + filter) * g.out_h + first) * g.out_w,
-                          grad + g.batch * g.filters * g.out_h * g.out_w,
                           padded,
                           g.out_w,
                           strip.row,

@@ -118,6 +118,8 @@ bool table_runs_here(int index);
 // it back. The shared one is for what the calling thread makes and all threads of a call read.
 void* workspace(int64_t bytes);
 void* shared_workspace(int64_t bytes);
+// Bytes of the largest cache, asked of the system once.
+int64_t last_level_cache();
 // Makes the module safe to fork.
 void install_fork_handler();
 

@@ -7,62 +7,11 @@
 #pragma once
 
 #include <cstring>
-#include <utility>
 
 #include "isa.h"
 #include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
-
-// Lanes of a and b by number, those of b from kLanes on.
-template <class T, int... lane>
-FASTDL_INLINE Vector<T> pick_lanes(Vector<T> a, Vector<T> b) {
-#if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(a, b, lane...);
-#else
-  return __builtin_shuffle(a, b, IntegerVector<T>{lane...});
-#endif
-}
-template <class T>
-using LaneNumbers = std::make_integer_sequence<int, kLanes<T>>;
-
-// a0 b0 a1 b1 ... -> a, b
-template <class T, int... lane>
-FASTDL_INLINE void split_pairs(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, lane...>) {
-  Vector<T> even = pick_lanes<T, 2 * lane...>(a, b);
-  b = pick_lanes<T, 2 * lane + 1 ...>(a, b);
-  a = even;
-}
-// a, b -> a0 b0 a1 b1 ...
-template <class T, int... lane>
-FASTDL_INLINE void join_pairs(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, lane...>) {
-  constexpr int lanes = kLanes<T>;
-  Vector<T> low = pick_lanes<T, (lane / 2 + lane % 2 * lanes)...>(a, b);
-  b = pick_lanes<T, (lanes / 2 + lane / 2 + lane % 2 * lanes)...>(a, b);
-  a = low;
-}
-
-template <class T, int... lane>
-FASTDL_INLINE IntegerVector<T> lane_numbers(std::integer_sequence<int, lane...>) {
-  return IntegerVector<T>{lane...};
-}
-// All bits of the first `count` lanes.
-template <class T>
-FASTDL_INLINE IntegerVector<T> first_lanes(int64_t count) {
-  using Integer = typename ExpTraits<T>::Integer;
-  return lane_numbers<T>(LaneNumbers<T>{}) < static_cast<Integer>(min(count, kLanes<T>));
-}
-template <class T>
-FASTDL_INLINE Vector<T> masked(Vector<T> v, IntegerVector<T> mask) {
-  return (Vector<T>)((IntegerVector<T>)v & mask);
-}
-
-// The first `count` elements from p on, zero behind them; the array ends at `end`.
-template <class T>
-FASTDL_INLINE Vector<T> load_first(const T* p, int64_t count, const T* end) {
-  if (end - p >= kLanes<T>) return masked<T>(load(p), first_lanes<T>(count));
-  return load_part(p, max(0, min(count, kLanes<T>)), T(0));
-}
 
 // The buffer of a strip, and the plane that it shows.
 template <class T>
@@ -91,40 +40,38 @@ struct Strip {
   int64_t place(int64_t q) const { return q % stride * phase + q / stride; }
 
   // Rows `first`, first + 1, ... of the padded plane to a buffer that was zero, or was filled with
-  // other rows, before. The array that holds the plane ends at `end`.
-  void fill(const T* plane, const T* end, int64_t first, int64_t rows, T* to) const {
+  // other rows, before.
+  void fill(const T* plane, int64_t first, int64_t rows, T* to) const {
     for (int64_t y = first - pad_top; rows > 0; --rows, ++y, to += row) {
       if (y < 0 || y >= height) {
         Vector<T> zero{};
         for (int64_t i = 0; i < row; i += kLanes<T>) store(to + i, zero);
       } else {
-        fill_row(plane + y * width + max(0, -pad_left), end, to);
+        fill_row(plane + y * width + max(0, -pad_left), to);
       }
     }
   }
 
-  void fill_row(const T* from, const T* end, T* to) const {
+  void fill_row(const T* from, T* to) const {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t left = max(0, pad_left);
     int64_t i = 0;
     if (stride == 1) {
       to += left;
       for (; i + lanes <= used; i += lanes) store(to + i, load(from + i));
-      if (i < used) store(to + i, load_first(from + i, used - i, end));
+      if (i < used) store(to + i, load_some(from + i, used - i, T(0)));
     } else if (stride == 2) {
       T *even = to + place(left), *odd = to + place(left + 1);
       for (; i + 2 * lanes <= used; i += 2 * lanes) {
         Vector<T> a = load(from + i), b = load(from + i + lanes);
-        split_pairs<T>(a, b, LaneNumbers<T>{});
-        store(even + i / 2, a);
-        store(odd + i / 2, b);
+        store(even + i / 2, even_lanes<T>(a, b));
+        store(odd + i / 2, odd_lanes<T>(a, b));
       }
       if (i < used) {
-        Vector<T> a = load_first(from + i, used - i, end), b{};
-        if (used - i > lanes) b = load_first(from + i + lanes, used - i - lanes, end);
-        split_pairs<T>(a, b, LaneNumbers<T>{});
-        store(even + i / 2, a);
-        store(odd + i / 2, b);
+        Vector<T> a = load_some(from + i, used - i, T(0)), b{};
+        if (used - i > lanes) b = load_part(from + i + lanes, used - i - lanes, T(0));
+        store(even + i / 2, even_lanes<T>(a, b));
+        store(odd + i / 2, odd_lanes<T>(a, b));
       }
     } else {
       for (int64_t q = left; q < left + min(stride, used); ++q) {
@@ -145,13 +92,13 @@ struct Strip {
       const T *even = from + place(left), *odd = from + place(left + 1);
       for (; i + 2 * lanes <= used; i += 2 * lanes) {
         Vector<T> a = load(even + i / 2), b = load(odd + i / 2);
-        join_pairs<T>(a, b, LaneNumbers<T>{});
-        store(to + i, a);
-        store(to + i + lanes, b);
+        store(to + i, low_pairs<T>(a, b));
+        store(to + i + lanes, high_pairs<T>(a, b));
       }
-      for (; i < used; i += 2) {
-        to[i] = even[i / 2];
-        if (i + 1 < used) to[i + 1] = odd[i / 2];
+      if (i < used) {
+        Vector<T> a = load(even + i / 2), b = load(odd + i / 2);
+        store_some(to + i, used - i, low_pairs<T>(a, b));
+        if (used - i > lanes) store_part(to + i + lanes, used - i - lanes, high_pairs<T>(a, b));
       }
     } else {
       for (; i < used; ++i) to[i] = from[place(left + i)];
