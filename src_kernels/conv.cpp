@@ -29,6 +29,10 @@ namespace {
 // Filters of a task: their chunk of the weights stays in the second-level cache, beside the block.
 constexpr int64_t kMC = 256;
 
+// Chunks up to which a tile is added to the result in place; with more, memory of the task that is
+// smaller and nearer pays for the copy at the end.
+constexpr int64_t kFewChunks = 3;
+
 // Multiplications that are worth another thread.
 constexpr int64_t kWorth = 1 << 18;
 
@@ -57,7 +61,7 @@ class Product {
     threads = static_cast<int>(min(threads, work / kWorth + 1));
     const int64_t bytes = memory_of(nullptr).bytes;
     bool failed = false;
-    parallel_for(g.groups * blocks * splits, threads, [&](int64_t task) {
+    parallel_for(g.groups * parts * splits, threads, [&](int64_t task) {
       char* memory = static_cast<char*>(workspace(bytes));
       if (memory) run_task(task, memory_of(memory));
       else __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
@@ -74,29 +78,43 @@ class Product {
 
   struct Task {
     int64_t group, filter, filters;  // filters [filter, filter + filters) of the group
-    int64_t pixel, count;            // of the block
+    int64_t block, end_block;
+  };
+
+  struct Block {
+    int64_t pixel, count;
     int panels;
     PanelRange panel[kNC<T> / kLanes<T>];
   };
 
+  using Lines = typename PixelBlock<T>::Lines;
+
   const DirectConvolution<T>& conv;
   const ConvGeometry& g;
   int64_t filters, depth, chunks, plane, pixels, vectors;
-  int64_t blocks, splits;
+  int64_t blocks, splits, parts;
   bool contiguous;
 
-  // Tasks: blocks that fill the second-level cache, and more where threads would lack some.
+  // Tasks: as square as can be, because a task packs its weights for each of its blocks, and its
+  // block for its filters alone; enough of them for every thread, and as many for each.
   void divide(int threads) {
-    constexpr int64_t most = kNC<T> / kLanes<T>, few = most / 2;
-    const int64_t wanted = threads > 1 ? 4 * threads : 1;
+    constexpr int64_t most = kNC<T> / kLanes<T>;
     splits = ceil_div(filters, kMC);
     blocks = ceil_div(vectors, most);
-    blocks = max(blocks, min(ceil_div(wanted, g.groups * splits), vectors / few));
-    splits = max(splits, min(ceil_div(wanted, g.groups * blocks), ceil_div(filters, kMR)));
-    // As many tasks for every thread, where that is not so anyway.
-    while (g.groups * blocks * splits < 2 * wanted && g.groups * blocks * splits % threads != 0 &&
-           blocks < vectors)
-      ++blocks;
+    if (threads > 1) {
+      const int64_t wanted = ceil_div(2 * threads, g.groups);
+      while (blocks * splits < wanted) {
+        bool more_splits = 2 * filters / splits > vectors * kLanes<T> / blocks;
+        if (more_splits && filters / splits > kMR) splits *= 2;
+        else if (vectors / blocks > 1) blocks *= 2;
+        else break;
+      }
+      while (blocks * splits < 8 * wanted && g.groups * blocks * splits % threads != 0 &&
+             blocks < vectors)
+        ++blocks;
+    }
+    // Where weights are one chunk, a task packs them once for several blocks.
+    parts = blocks * splits <= 24 * threads ? blocks : max(1, 16 * threads / splits);
   }
 
   Memory memory_of(char* base) const {
@@ -107,52 +125,81 @@ class Product {
     memory.b = t += share * kAPitch<T>;
     memory.c = t += kKC * kBPitch<T>;
     memory.block = reinterpret_cast<char*>(t += share * kBPitch<T>);
-    memory.bytes = memory.block - base + PixelBlock<T>::bytes(g, kNC<T>);
+    memory.bytes = memory.block - base + 2 * block_bytes();
     return memory;
   }
 
+  int64_t block_bytes() const { return ceil_div(PixelBlock<T>::bytes(g, kNC<T>), 64) * 64; }
+
   Task task_of(int64_t index) const {
     Task task;
-    int64_t split = index % splits, block = index / splits % blocks;
-    task.group = index / splits / blocks;
+    int64_t split = index % splits, share = index / splits % parts;
+    task.group = index / splits / parts;
     task.filter = part(filters, splits, split);
     task.filters = part(filters, splits, split + 1) - task.filter;
-    int64_t first = part(vectors, blocks, block), wide = part(vectors, blocks, block + 1) - first;
-    task.pixel = first * kLanes<T>;
-    task.count = min(pixels - task.pixel, wide * kLanes<T>);
-    task.panels = static_cast<int>(ceil_div(wide, kNRVectors));
-    for (int p = 0; p < task.panels; ++p) {
-      int64_t begin = part(wide, task.panels, p), end = part(wide, task.panels, p + 1);
-      int64_t from = begin * kLanes<T>, count = min(task.count, end * kLanes<T>) - from;
-      bool whole = contiguous && count % kLanes<T> == 0 &&
-                   (task.pixel + from) % plane + count <= plane;
-      task.panel[p] = {static_cast<int32_t>(from), static_cast<int32_t>(count),
-                       static_cast<int32_t>(end - begin), whole};
-    }
+    task.block = part(blocks, parts, share);
+    task.end_block = part(blocks, parts, share + 1);
     return task;
+  }
+
+  Block block_of(int64_t index) const {
+    Block block;
+    int64_t first = part(vectors, blocks, index), wide = part(vectors, blocks, index + 1) - first;
+    block.pixel = first * kLanes<T>;
+    block.count = min(pixels - block.pixel, wide * kLanes<T>);
+    block.panels = static_cast<int>(ceil_div(wide, kNRVectors));
+    for (int p = 0; p < block.panels; ++p) {
+      int64_t begin = part(wide, block.panels, p), end = part(wide, block.panels, p + 1);
+      int64_t from = begin * kLanes<T>, count = min(block.count, end * kLanes<T>) - from;
+      bool whole = chunks <= kFewChunks && contiguous && count % kLanes<T> == 0 &&
+                   (block.pixel + from) % plane + count <= plane;
+      block.panel[p] = {static_cast<int32_t>(from), static_cast<int32_t>(count),
+                        static_cast<int32_t>(end - begin), whole};
+    }
+    return block;
   }
 
   void run_task(int64_t index, const Memory& memory) const {
     const Task task = task_of(index);
     const int64_t channels = g.channels / g.groups, size = g.height * g.width;
-    PixelBlock<T> block(g, conv.x + task.group * channels * size,
-                        conv.x + g.batch * g.channels * size, memory.block, kNC<T>);
-    block.set(task.pixel, task.count);
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      int64_t k = part(depth, chunks, chunk), k_end = part(depth, chunks, chunk + 1);
-      pack_weights(task, k, k_end, memory.a);
-      block.pack(k, k_end, kBPitch<T>, memory.b);
-      for (int p = 0; p < task.panels; ++p)
-        multiply_panel(task, task.panel[p], k, k_end, memory);
+    const T* group = conv.x + task.group * channels * size;
+    const T* end = conv.x + g.batch * g.channels * size;
+    PixelBlock<T> one(g, group, end, memory.block, kNC<T>);
+    PixelBlock<T> other(g, group, end, memory.block + block_bytes(), kNC<T>);
+    PixelBlock<T> *source = &one, *ahead = &other;
+    Block block = block_of(task.block);
+    source->set(block.pixel, block.count);
+    for (int64_t b = task.block; b < task.end_block; ++b) {
+      Block next;
+      if (b + 1 < task.end_block) {
+        next = block_of(b + 1);
+        ahead->set(next.pixel, next.count);
+      }
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        int64_t k = part(depth, chunks, chunk), k_end = part(depth, chunks, chunk + 1);
+        if (chunks > 1 || b == task.block) pack_weights(task, k, k_end, memory.a);
+        source->pack(k, k_end, kBPitch<T>, memory.b);
+        Lines lines;
+        if (chunk + 1 < chunks) lines = Lines(*source, k_end, part(depth, chunks, chunk + 2));
+        else if (b + 1 < task.end_block) lines = Lines(*ahead, 0, part(depth, chunks, 1));
+        multiply(task, block, k, k_end, memory, lines);
+      }
+      deliver(task, block, memory.c);
+      if (conv.activation == kSigmoid || conv.activation == kTanh) activate_block(task, block);
+      block = next;
+      PixelBlock<T>* done = source;
+      source = ahead;
+      ahead = done;
     }
-    deliver(task, memory.c);
-    if (conv.activation == kSigmoid || conv.activation == kTanh)
-      each_stretch(task.pixel, task.count, [&](int64_t offset, int64_t, int64_t length) {
-        for (int64_t o = 0; o < task.filters; ++o) {
-          T* out = filter_out(task, o) + offset;
-          activate(kDtype<T>, conv.activation, out, length, out, 1);
-        }
-      });
+  }
+
+  void activate_block(const Task& task, const Block& block) const {
+    each_stretch(block.pixel, block.count, [&](int64_t offset, int64_t, int64_t length) {
+      for (int64_t o = 0; o < task.filters; ++o) {
+        T* out = filter_out(task, o) + offset;
+        activate(kDtype<T>, conv.activation, out, length, out, 1);
+      }
+    });
   }
 
   T* filter_out(const Task& task, int64_t filter) const {
@@ -165,23 +212,38 @@ class Product {
       memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
   }
 
-  void multiply_panel(const Task& task, const PanelRange& panel, int64_t k, int64_t k_end,
-                      const Memory& memory) const {
-    T* c = memory.c + panel.first;
-    int64_t ldc = kBPitch<T>;
-    if (panel.whole) {
-      int64_t pixel = task.pixel + panel.first;
-      c = filter_out(task, 0) + pixel / plane * conv.image + pixel % plane;
-      ldc = conv.plane;
-    }
+  // Asks for a share of the chunk of weights that comes next.
+  void prefetch_weights(const Task& task, int64_t k, int64_t share, int64_t shares) const {
+    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
+    const int64_t count = min(kKC, depth - k);
+    const int64_t end = part(task.filters, shares, share + 1);
+    for (int64_t o = part(task.filters, shares, share); o < end; ++o)
+      for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(from + o * depth + i);
+  }
+
+  void multiply(const Task& task, const Block& block, int64_t k, int64_t k_end,
+                const Memory& memory, Lines lines) const {
     const bool last = k_end == depth;
     const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter : nullptr;
     const int64_t tiles = ceil_div(task.filters, kMR);
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      int64_t o = part(task.filters, tiles, tile), end = part(task.filters, tiles, tile + 1);
-      auto kernel = choose_microkernel<T>(static_cast<int>(end - o), panel.vectors);
-      kernel(k_end - k, memory.a + o * kAPitch<T>, memory.b + panel.first, c + o * ldc, ldc,
-             {bias ? bias + o : nullptr, k > 0, last && conv.activation == kRelu});
+    const int64_t lines_per_tile = ceil_div(lines.count, tiles * block.panels);
+    for (int p = 0; p < block.panels; ++p) {
+      const PanelRange& panel = block.panel[p];
+      T* c = memory.c + panel.first;
+      int64_t ldc = kBPitch<T>;
+      if (panel.whole) {
+        int64_t pixel = block.pixel + panel.first;
+        c = filter_out(task, 0) + pixel / plane * conv.image + pixel % plane;
+        ldc = conv.plane;
+      }
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        int64_t o = part(task.filters, tiles, tile), end = part(task.filters, tiles, tile + 1);
+        auto kernel = choose_microkernel<T>(static_cast<int>(end - o), panel.vectors);
+        lines.prefetch(lines_per_tile);
+        if (!last) prefetch_weights(task, k_end, p * tiles + tile, block.panels * tiles);
+        kernel(k_end - k, memory.a + o * kAPitch<T>, memory.b + panel.first, c + o * ldc, ldc,
+               {bias ? bias + o : nullptr, k > 0, last && conv.activation == kRelu});
+      }
     }
   }
 
@@ -200,15 +262,16 @@ class Product {
   }
 
   // Copies what the task has in its own memory to the result.
-  void deliver(const Task& task, const T* c) const {
-    for (int p = 0, next; p < task.panels; p = next) {
-      const PanelRange& panel = task.panel[p];
+  void deliver(const Task& task, const Block& block, const T* c) const {
+    for (int p = 0, next; p < block.panels; p = next) {
+      const int64_t first = block.panel[p].first;
       int64_t count = 0;
-      for (next = p; next < task.panels && !task.panel[next].whole; ++next)
-        count += task.panel[next].count;
-      each_stretch(task.pixel + panel.first, count, [&](int64_t offset, int64_t position, int64_t length) {
+      for (next = p; next < block.panels && !block.panel[next].whole; ++next)
+        count += block.panel[next].count;
+      each_stretch(block.pixel + first, count,
+                   [&](int64_t offset, int64_t position, int64_t length) {
         for (int64_t o = 0; o < task.filters; ++o) {
-          const T* from = c + o * kBPitch<T> + panel.first + position;
+          const T* from = c + o * kBPitch<T> + first + position;
           T* to = filter_out(task, o) + offset;
           if (conv.column == 1) copy_each<T, 1>(from, length, to);
           else for (int64_t i = 0; i < length; ++i) to[i * conv.column] = from[i];

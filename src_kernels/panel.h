@@ -33,6 +33,12 @@ struct Strip {
   int64_t image, row, column, rows;
 };
 
+// Elements of a channel that a block reads, as cache lines.
+struct Stretch {
+  int64_t offset;  // from image 0's channel
+  int64_t lines;
+};
+
 // Elements before `size` of the sequence start, start + stride, ...
 FASTDL_INLINE int64_t count_below(int64_t size, int64_t start, int64_t stride, int64_t length) {
   return max(0, min(length, ceil_div(size - start, stride)));
@@ -70,7 +76,7 @@ class PixelBlock {
  public:
   // Bytes of memory that blocks of at most `count` pixels need.
   static int64_t bytes(const ConvGeometry& g, int64_t count) {
-    return most_runs(g, count) * static_cast<int64_t>(sizeof(Run) + sizeof(Strip)) +
+    return most_runs(g, count) * static_cast<int64_t>(sizeof(Run) + sizeof(Strip) + sizeof(Stretch)) +
            g.kernel_h * g.kernel_w * static_cast<int64_t>(sizeof(int64_t)) +
            (stage_size(g, most_runs(g, count) * g.kernel_h, min(g.out_w, count)) + kLanes<T>) *
                static_cast<int64_t>(sizeof(T));
@@ -82,7 +88,8 @@ class PixelBlock {
     const int64_t most_run = most_runs(g, most);
     runs = reinterpret_cast<Run*>(memory);
     strips = reinterpret_cast<Strip*>(runs + most_run);
-    tap_source = reinterpret_cast<int64_t*>(strips + most_run);
+    stretches = reinterpret_cast<Stretch*>(strips + most_run);
+    tap_source = reinterpret_cast<int64_t*>(stretches + most_run);
     stage = reinterpret_cast<T*>(tap_source + taps);
   }
 
@@ -96,6 +103,7 @@ class PixelBlock {
     } else {
       for (int r = 0; r < run_count; ++r) set_source(runs[r]);
     }
+    set_stretches();
   }
 
   // Rows [k_begin, k_end), `pitch` elements apart; up to a vector after each is overwritten.
@@ -108,6 +116,35 @@ class PixelBlock {
     }
   }
 
+  // What rows [k_begin, k_end) are packed from, line by line, to be asked for in time.
+  class Lines {
+   public:
+    Lines() = default;
+    Lines(const PixelBlock& block, int64_t k_begin, int64_t k_end)
+        : block(&block), channel(k_begin / block.taps), last(ceil_div(k_end, block.taps)) {
+      for (int i = 0; i < block.stretch_count; ++i) count += block.stretches[i].lines;
+      count *= last - channel;
+    }
+    int64_t count = 0;
+    void prefetch(int64_t lines) {
+      for (; lines > 0 && channel < last; --lines) {
+        const Stretch& stretch = block->stretches[index];
+        __builtin_prefetch(block->group + channel * block->g.height * block->g.width +
+                           stretch.offset + line * kLine<T>);
+        if (++line < stretch.lines) continue;
+        line = 0;
+        if (++index < block->stretch_count) continue;
+        index = 0;
+        ++channel;
+      }
+    }
+
+   private:
+    const PixelBlock* block = nullptr;
+    int64_t channel = 0, last = 0, line = 0;
+    int index = 0;
+  };
+
  private:
   const ConvGeometry& g;
   const T *group, *end;
@@ -116,6 +153,8 @@ class PixelBlock {
   int run_count = 0;
   Strip* strips;
   int strip_count = 0;
+  Stretch* stretches;
+  int stretch_count = 0;
   int64_t* tap_source;  // where each tap reads, from where the first one does
   T* stage;
   int64_t staged_channel = -1;
@@ -148,6 +187,25 @@ class PixelBlock {
       column = 0;
       if (++row == g.out_h) row = 0, ++image;
     }
+  }
+
+  void add_stretch(int64_t offset, int64_t length) {
+    if (length > 0) stretches[stretch_count++] = {offset, length / kLine<T> + 1};
+  }
+
+  void set_stretches() {
+    stretch_count = 0;
+    if (taps == 1)
+      for (int r = 0; r < run_count; ++r)
+        add_stretch(runs[r].source + runs[r].left * g.stride_w,
+                    (runs[r].length - runs[r].left - runs[r].right) * g.stride_w);
+    else
+      for (int s = 0; s < strip_count; ++s) {
+        int64_t first = max(strips[s].row, 0);
+        int64_t last = min(strips[s].row + (strips[s].rows - 1) * row_step + 1, g.height);
+        add_stretch((strips[s].image * g.channels * g.height + first) * g.width,
+                    (last - first) * g.width);
+      }
   }
 
   // ---- without stage ----
