@@ -212,21 +212,26 @@ class Product {
       memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
   }
 
-  // Asks for a share of the chunk of weights that comes next.
-  void prefetch_weights(const Task& task, int64_t k, int64_t share, int64_t shares) const {
-    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
-    const int64_t count = min(kKC, depth - k);
-    const int64_t end = part(task.filters, shares, share + 1);
-    for (int64_t o = part(task.filters, shares, share); o < end; ++o)
-      for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(from + o * depth + i);
-  }
+  // What the next chunk of weights is packed from, row by row, to be asked for in time.
+  struct WeightRows {
+    const T* from;
+    int64_t depth, elements, count;
+    void prefetch(int64_t rows) {
+      for (; rows > 0 && count > 0; --rows, --count, from += depth)
+        for (int64_t i = 0; i < elements; i += kLine<T>) __builtin_prefetch(from + i);
+    }
+  };
 
   void multiply(const Task& task, const Block& block, int64_t k, int64_t k_end,
                 const Memory& memory, Lines lines) const {
     const bool last = k_end == depth;
     const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter : nullptr;
-    const int64_t tiles = ceil_div(task.filters, kMR);
-    const int64_t lines_per_tile = ceil_div(lines.count, tiles * block.panels);
+    const Tiles tiles(task.filters);
+    const int64_t calls = tiles.count * block.panels;
+    const int64_t lines_per_tile = ceil_div(lines.count, calls);
+    const int64_t rows_per_tile = ceil_div(task.filters, calls);
+    WeightRows weights = {conv.weight + (task.group * filters + task.filter) * depth + k_end, depth,
+                          min(kKC, depth - k_end), last ? 0 : task.filters};
     for (int p = 0; p < block.panels; ++p) {
       const PanelRange& panel = block.panel[p];
       T* c = memory.c + panel.first;
@@ -236,13 +241,17 @@ class Product {
         c = filter_out(task, 0) + pixel / plane * conv.image + pixel % plane;
         ldc = conv.plane;
       }
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        int64_t o = part(task.filters, tiles, tile), end = part(task.filters, tiles, tile + 1);
-        auto kernel = choose_microkernel<T>(static_cast<int>(end - o), panel.vectors);
+      Finish<T> finish = {bias, k > 0, last && conv.activation == kRelu};
+      const T* a = memory.a;
+      for (int64_t tile = 0; tile < tiles.count; ++tile) {
+        const int rows = tiles.rows(tile);
         lines.prefetch(lines_per_tile);
-        if (!last) prefetch_weights(task, k_end, p * tiles + tile, block.panels * tiles);
-        kernel(k_end - k, memory.a + o * kAPitch<T>, memory.b + panel.first, c + o * ldc, ldc,
-               {bias ? bias + o : nullptr, k > 0, last && conv.activation == kRelu});
+        weights.prefetch(rows_per_tile);
+        choose_microkernel<T>(rows, panel.vectors)(k_end - k, a, memory.b + panel.first, c, ldc,
+                                                   finish);
+        a += rows * kAPitch<T>;
+        c += rows * ldc;
+        if (bias) finish.bias += rows;
       }
     }
   }

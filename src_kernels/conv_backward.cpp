@@ -278,15 +278,17 @@ class WeightGradient {
   static void multiply(int64_t height, int64_t width, int64_t count, bool accumulate,
                        const Memory& memory) {
     const int64_t vectors = ceil_div(width, kLanes<T>), panels = ceil_div(vectors, kNRVectors);
-    const int64_t tiles = ceil_div(height, kMR);
+    const Tiles tiles(height);
     for (int64_t p = 0; p < panels; ++p) {
       const int64_t first = part(vectors, panels, p), end = part(vectors, panels, p + 1);
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t i = part(height, tiles, tile), next = part(height, tiles, tile + 1);
-        auto kernel = choose_microkernel<T>(static_cast<int>(next - i), static_cast<int>(end - first));
-        kernel(count, memory.a + i * kAPitch<T>, memory.b + first * kLanes<T>,
-               memory.sum + i * kBPitch<T> + first * kLanes<T>, kBPitch<T>,
-               {nullptr, accumulate, false});
+      const T *a = memory.a, *b = memory.b + first * kLanes<T>;
+      T* c = memory.sum + first * kLanes<T>;
+      for (int64_t tile = 0; tile < tiles.count; ++tile) {
+        const int tall = tiles.rows(tile);
+        choose_microkernel<T>(tall, static_cast<int>(end - first))(count, a, b, c, kBPitch<T>,
+                                                                   {nullptr, accumulate, false});
+        a += tall * kAPitch<T>;
+        c += tall * kBPitch<T>;
       }
     }
   }

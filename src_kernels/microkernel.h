@@ -126,6 +126,16 @@ FASTDL_INLINE Microkernel<T> choose_microkernel(int rows, int vectors) {
   return microkernel_row<T, most_rows>[vectors - 1];
 }
 
+// `size` rows divided into tiles of at most kMR, as even as can be.
+struct Tiles {
+  int64_t count;
+  int least;
+  int64_t larger;  // so many of the tiles have a row more
+  explicit Tiles(int64_t size)
+      : count((size - 1) / kMR + 1), least(static_cast<int>(size / count)), larger(size % count) {}
+  int rows(int64_t tile) const { return least + (tile < larger); }
+};
+
 // [0, size) divided into `parts` as even as can be: where part `i` begins.
 FASTDL_INLINE int64_t part(int64_t size, int64_t parts, int64_t i) { return size * i / parts; }
 
