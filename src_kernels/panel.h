@@ -15,7 +15,7 @@
 // A staged element is copied by up to KH * KW / (s * s) taps. Kernels of one tap go without.
 #pragma once
 
-#include "isa.h"
+#include "microkernel.h"
 
 namespace fastdl::FASTDL_ISA {
 
