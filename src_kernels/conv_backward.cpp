@@ -173,9 +173,10 @@ class WeightGradient {
   }
 
   int run(int threads) {
-    Shared<T> sums(slices * g.groups * depth * filters);
-    if (!sums.data && sums_size()) return 1;
-    partial = sums.data;
+    const bool sliced = slices > 1;
+    Shared<T> sums(sliced ? slices * g.groups * depth * filters : 0);
+    if (sliced && !sums.data) return 1;
+    partial = sliced ? sums.data : out;
     const int64_t bytes = memory_of(nullptr).bytes;
     bool failed = false;
     parallel_for(g.groups * row_parts * filter_parts * slices, threads, [&](int64_t task) {
@@ -183,7 +184,7 @@ class WeightGradient {
       if (memory) run_task(task, memory_of(memory));
       else __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
     });
-    if (!failed) add_slices(threads);
+    if (sliced && !failed) add_slices(threads);
     return failed;
   }
 
@@ -219,7 +220,6 @@ class WeightGradient {
     slices = max(1, min(ceil_div(8, parts), chunks / 4));
   }
 
-  int64_t sums_size() const { return slices * g.groups * depth * filters; }
   int64_t row_begin(int64_t i) const {
     if (taps <= kKC) return min(depth, i * rows);
     const int64_t in_channel = row_parts / channels;
@@ -267,9 +267,11 @@ class WeightGradient {
       }
     }
     T* to = partial + ((slice * g.groups + group) * filters + o) * depth + k;
-    for (int64_t i = 0; i < width; ++i)
+    constexpr int64_t line = 8;  // of doubles
+    for (int64_t first = 0; first < width; first += line)
       for (int64_t j = 0; j < height; ++j)
-        to[i * depth + j] = static_cast<T>(memory.total[j * kBPitch<T> + i]);
+        for (int64_t i = first; i < min(width, first + line); ++i)
+          to[i * depth + j] = static_cast<T>(memory.total[j * kBPitch<T> + i]);
   }
 
   // to[i, j] = gradient of filter `filter` + j at pixel `pixel` + i

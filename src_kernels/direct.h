@@ -8,7 +8,7 @@ namespace fastdl::FASTDL_ISA {
 template <class T>
 struct DirectConvolution {
   const T *x, *weight, *bias;  // bias may be null
-  T* out;                      // element (n, o, i, j) at n * image + o * plane + i * row + j * column
+  T* out;  // element (n, o, i, j) at n * image + o * plane + i * row + j * column
   int64_t image, plane, row, column;
   ConvGeometry g;  // padding may be negative
   Activation activation;

@@ -8,7 +8,7 @@
 //
 // Within a run (one output row) a tap (kernel row and column) reads every stride-th pixel of a row
 // of x. So that this is a plain copy, the rows of a channel that the block sees are staged first:
-// with zeros where padding is, and the columns divided by their remainder (phase) modulo the stride.
+// with zeros where padding is, and the columns divided by their remainder modulo the stride (phase).
 //
 //   stage row:  | columns 0, s, 2s, ... | columns 1, s+1, ... | ...            <- phases
 //
@@ -76,7 +76,8 @@ class PixelBlock {
  public:
   // Bytes of memory that blocks of at most `count` pixels need.
   static int64_t bytes(const ConvGeometry& g, int64_t count) {
-    return most_runs(g, count) * static_cast<int64_t>(sizeof(Run) + sizeof(Strip) + sizeof(Stretch)) +
+    constexpr int64_t run_bytes = sizeof(Run) + sizeof(Strip) + sizeof(Stretch);
+    return most_runs(g, count) * run_bytes +
            g.kernel_h * g.kernel_w * static_cast<int64_t>(sizeof(int64_t)) +
            (stage_size(g, most_runs(g, count) * g.kernel_h, min(g.out_w, count)) + kLanes<T>) *
                static_cast<int64_t>(sizeof(T));
@@ -158,7 +159,8 @@ class PixelBlock {
   int64_t* tap_source;  // where each tap reads, from where the first one does
   T* stage;
   int64_t staged_channel = -1;
-  // Input rows between the rows of a strip; stage rows between a kernel's rows; elements of a phase.
+  // Input rows between the rows of a strip; stage rows between a kernel's rows; elements of a
+  // phase.
   int64_t row_step = 0, tap_step = 0, phase_pitch = 0;
 
   static int64_t most_runs(const ConvGeometry& g, int64_t count) {
@@ -166,7 +168,8 @@ class PixelBlock {
   }
   // Phases that a kernel's columns fall into.
   static int64_t phases(const ConvGeometry& g) {
-    return g.dilation_w % g.stride_w == 0 ? 1 : min(g.stride_w, (g.kernel_w - 1) * g.dilation_w + 1);
+    if (g.dilation_w % g.stride_w == 0) return 1;
+    return min(g.stride_w, (g.kernel_w - 1) * g.dilation_w + 1);
   }
   static int64_t phase_size(const ConvGeometry& g, int64_t columns) {
     return columns + (g.kernel_w - 1) * g.dilation_w / g.stride_w;

@@ -12,13 +12,13 @@ struct Quad {
   typedef T unaligned __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
 };
 
-
 // to[j, i] = from[i, j] for a square of 4 floats or 2 doubles.
 FASTDL_INLINE void transpose_square(const float* from, int64_t from_pitch, float* to,
                                     int64_t to_pitch) {
   typedef Quad<float>::type F;
-  auto row = [&](int i) { return *reinterpret_cast<const Quad<float>::unaligned*>(from + i * from_pitch); };
-  auto put = [&](int i, F v) { *reinterpret_cast<Quad<float>::unaligned*>(to + i * to_pitch) = v; };
+  typedef Quad<float>::unaligned Unaligned;
+  auto row = [&](int i) { return *reinterpret_cast<const Unaligned*>(from + i * from_pitch); };
+  auto put = [&](int i, F v) { *reinterpret_cast<Unaligned*>(to + i * to_pitch) = v; };
   F a = row(0), b = row(1), c = row(2), d = row(3);
 #if defined(__clang__)
   F ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
@@ -60,7 +60,8 @@ static void transpose(const T* from, int64_t from_pitch, int64_t rows, int64_t c
         for (int64_t j = j0; j < min(full_columns, j0 + line); j += side)
           transpose_square(from + i * from_pitch + j, from_pitch, to + j * to_pitch + i, to_pitch);
   for (int64_t i = 0; i < full_rows; ++i)
-    for (int64_t j = full_columns; j < columns; ++j) to[j * to_pitch + i] = from[i * from_pitch + j];
+    for (int64_t j = full_columns; j < columns; ++j)
+      to[j * to_pitch + i] = from[i * from_pitch + j];
   for (int64_t i = full_rows; i < rows; ++i)
     for (int64_t j = 0; j < columns; ++j) to[j * to_pitch + i] = from[i * from_pitch + j];
 }
