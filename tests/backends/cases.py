@@ -238,7 +238,7 @@ LARGE_NORM = [
     (33, 65),
     (4, 32, 28, 28),
     # Rows around the length from which a row is taken by itself, in several pieces, ...
-    *((2, 2, 1, size) for size in (511, 512, 513, 2048, 2049, 4099)),
+    *((2, 2, 1, size) for size in (511, 512, 515, 2048, 2049, 4099)),
     # ... and few channels, whose images are shared out.
     (23, 3, 31, 33),
     (701, 97),
