@@ -237,6 +237,11 @@ LARGE_NORM = [
     *((3, channels, 5, 5) for channels in (1, 7, 8, 9, 16, 31, 64, 65)),
     (33, 65),
     (4, 32, 28, 28),
+    # Rows around the length from which a row is taken by itself, in several pieces, ...
+    *((2, 2, 1, size) for size in (511, 512, 515, 2048, 2049, 4099)),
+    # ... and few channels, whose images are shared out.
+    (23, 3, 31, 33),
+    (701, 97),
 ]
 
 #: Lengths of vectors for the elementwise kernels and of rows for softmax.
