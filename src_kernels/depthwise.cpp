@@ -45,6 +45,8 @@ struct Sums {
   int64_t pitch, rows, width;
   T bias;
   bool rectify;
+  const T* ahead;      // what the next strip will be filled from, fetched meanwhile,
+  int64_t ahead_row;   // so many elements with each row
 };
 
 // sum[i][v] += all taps of row i, vector v of a block; `rows` rows of taps lie next to each other.
@@ -132,6 +134,13 @@ void sum_rows(const Taps& taps, const T* weight, const T* strip, int64_t pitch,
   }
 }
 
+// Asks for memory to be brought into the second-level cache.
+template <class T>
+FASTDL_INLINE void fetch(const T* from, int64_t size) {
+  constexpr int64_t line = kLine / sizeof(T);
+  for (int64_t i = 0; i < size; i += line) __builtin_prefetch(from + i, 0, 2);
+}
+
 // All rows of sums; the last block reaches back over the one before it.
 template <class T, int rows, int stride>
 void sum_strip(const Taps& taps, const T* weight, const T* strip, int64_t pitch, int64_t stride_h,
@@ -139,6 +148,7 @@ void sum_strip(const Taps& taps, const T* weight, const T* strip, int64_t pitch,
   constexpr int block = rows ? kRows : 1;
   if (sums.rows >= block) {
     for (int64_t i = 0;; i = min(i + block, sums.rows - block)) {
+      fetch(sums.ahead + i * sums.ahead_row, block * sums.ahead_row);
       sum_rows<T, rows, stride, block>(taps, weight, strip + i * stride_h * pitch, pitch, sums,
                                        sums.to + i * sums.pitch);
       if (i + block >= sums.rows) break;
@@ -216,7 +226,9 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
         T* to = results.next(out + ((plane * per_channel + m) * g.out_h + first) * g.out_w,
                              rows * g.out_w);
         const Sums<T> sums{to, g.out_w, rows, g.out_w, bias ? bias[filter] : T(0),
-                           activation == kRelu};
+                           activation == kRelu,
+                           x + plane * plane_size + (first + slots * rows) * g.stride_h * g.width,
+                           m ? 0 : g.stride_h * g.width};
         sum(window, weight + filter * taps, memory.elements + slot * buffer, strip.row, g.stride_h,
             sums);
         if (activation == kSigmoid || activation == kTanh)
@@ -312,7 +324,9 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
           const Taps window{per_channel, tap_rows, tap_columns, source, down.step * strip.row,
                             memory.integers, taps, -down.weight_step * g.kernel_w,
                             -across.weight_step};
-          Sums<T> sums{to, g.width, rows, across.count, T(0), false};
+          Sums<T> sums{to, g.width, rows, across.count, T(0), false,
+                       grad + plane * per_channel * g.out_h * g.out_w + (q + slots * rows) * g.out_w,
+                       phase_h || phase_w ? 0 : g.out_w};
           if (strided) sums.to = sorted + phase_w * image.phase + across.first, sums.pitch = image.row;
           sum(window, weight + filter * taps + max(0, last_a) * g.kernel_w + max(0, last_b),
               memory.elements + slot * buffer + down.place(max(0, last_a)) * strip.row, strip.row,
