@@ -17,8 +17,7 @@
 #include "depthwise.h"
 
 #include "families.h"
-#include "parallel.h"
-#include "stream.h"
+#include "results.h"
 #include "strip.h"
 #include "vector_math.h"
 
@@ -28,10 +27,6 @@ namespace {
 
 // Output rows of a block.
 constexpr int kRows = 4;
-// What a strip should not exceed: it shares the first-level cache with its output.
-constexpr int64_t kStripBytes = 24 * 1024;
-// Multiplications that make a task, and those that are worth a thread.
-constexpr int64_t kTaskWork = 200 * 1000, kThreadWork = 100 * 1000;
 // Products that a single-precision sum takes before it goes into a double.
 constexpr int64_t kLongestSum = 64;
 
@@ -50,6 +45,8 @@ struct Sums {
   int64_t pitch, rows, width;
   T bias;
   bool rectify;
+  const T* ahead;      // what the next strip will be filled from, fetched meanwhile,
+  int64_t ahead_row;   // so many elements with each row
 };
 
 // sum[i][v] += all taps of row i, vector v of a block; `rows` rows of taps lie next to each other.
@@ -137,6 +134,13 @@ void sum_rows(const Taps& taps, const T* weight, const T* strip, int64_t pitch,
   }
 }
 
+// Asks for memory to be brought into the second-level cache.
+template <class T>
+FASTDL_INLINE void fetch(const T* from, int64_t size) {
+  constexpr int64_t line = kLine / sizeof(T);
+  for (int64_t i = 0; i < size; i += line) __builtin_prefetch(from + i, 0, 2);
+}
+
 // All rows of sums; the last block reaches back over the one before it.
 template <class T, int rows, int stride>
 void sum_strip(const Taps& taps, const T* weight, const T* strip, int64_t pitch, int64_t stride_h,
@@ -144,6 +148,7 @@ void sum_strip(const Taps& taps, const T* weight, const T* strip, int64_t pitch,
   constexpr int block = rows ? kRows : 1;
   if (sums.rows >= block) {
     for (int64_t i = 0;; i = min(i + block, sums.rows - block)) {
+      fetch(sums.ahead + i * sums.ahead_row, block * sums.ahead_row);
       sum_rows<T, rows, stride, block>(taps, weight, strip + i * stride_h * pitch, pitch, sums,
                                        sums.to + i * sums.pitch);
       if (i + block >= sums.rows) break;
@@ -179,139 +184,59 @@ SumStrip<T> pick_sum(int64_t rows, bool adjacent, int64_t stride) {
   return sum_strip<T, 0, 1>;
 }
 
-// Planes cut into strips of `rows` output rows that read `halo` rows more than `stride` each.
-struct Cut {
-  int64_t rows, strips, units;
-
-  Cut(int64_t planes, int64_t out_rows, int64_t stride, int64_t halo, int64_t row_bytes) {
-    int64_t most = max(kRows, (kStripBytes / row_bytes - halo) / stride);
-    strips = ceil_div(out_rows, most);
-    rows = min(out_rows, ceil_div(ceil_div(out_rows, strips), kRows) * kRows);
-    strips = ceil_div(out_rows, rows);
-    units = planes * strips;
-  }
-};
-
-// body(begin, end) over ranges of units that take `work` multiplications each.
-template <class Body>
-FASTDL_INLINE void parallel_units(int64_t units, int64_t work, int threads, Body body) {
-  threads = static_cast<int>(max(1, min(threads, units * work / kThreadWork)));
-  int64_t range = threads == 1 ? units : max(1, min(units / threads / 4, kTaskWork / work));
-  parallel_for(ceil_div(units, range), threads, [&](int64_t task) {
-    body(task * range, min(units, (task + 1) * range));
-  });
-}
-
-// Memory of a task: `integers` int64_t, then `elements` elements that are zero.
-template <class T>
-struct TaskMemory {
-  int64_t* integers;
-  T* elements;
-
-  TaskMemory(int64_t integer_count, int64_t element_count) {
-    const int64_t head = ceil_div(integer_count, 8) * 64;
-    const int64_t size = element_count * static_cast<int64_t>(sizeof(T));
-    char* base = static_cast<char*>(workspace(head + size));
-    integers = reinterpret_cast<int64_t*>(base);
-    elements = reinterpret_cast<T*>(base + head);
-    if (base) memset(elements, 0, static_cast<size_t>(size));
-  }
-  explicit operator bool() const { return integers; }
-};
-
-void note_failure(bool* failed) { __atomic_store_n(failed, true, __ATOMIC_RELAXED); }
-
 int64_t work_of(const ConvGeometry& g) {
   return max(1, g.kernel_h * g.kernel_w * g.out_h * g.out_w * (g.filters / g.groups));
 }
-
-// Whether sums go straight to their array: not where they would run over a narrow row's end, nor
-// where they go past the caches.
-template <class T>
-struct Route {
-  static constexpr int64_t kGathered = 16 * 1024 / sizeof(T);
-  bool past_caches, direct;
-  int64_t capacity;  // elements that are gathered before they are written
-
-  Route(int64_t width, int64_t array_size, int64_t strip_size)
-      : past_caches(goes_past_caches(array_size * static_cast<int64_t>(sizeof(T)))),
-        direct(width >= kLanes<T> && !past_caches),
-        capacity(direct ? 0 : max(kGathered, strip_size)) {}
-
-  // Elements of the buffer, into which a vector may run over.
-  int64_t room() const { return capacity + kLanes<T>; }
-};
-
-// The results of a task: ask where those for `at` are to be put, say that they are there. Results
-// that follow each other in memory are written together.
-template <class T>
-class Results {
- public:
-  Results(const Route<T>& route, T* buffer) : route_(route), buffer_(buffer) {}
-  ~Results() { flush(); }
-  Results(const Results&) = delete;
-  Results& operator=(const Results&) = delete;
-
-  T* next(T* at, int64_t size) {
-    if (route_.direct) return at;
-    if (at != out_ + filled_ || filled_ + size > route_.capacity) flush();
-    if (!filled_) out_ = at;
-    return buffer_ + filled_;
-  }
-  void done(int64_t size) {
-    if (!route_.direct) filled_ += size;
-  }
-
- private:
-  void flush() {
-    write<T>(out_, filled_, route_.past_caches,
-             [&](int64_t i, int64_t count) { return load_some(buffer_ + i, count, T(0)); });
-    filled_ = 0;
-  }
-
-  const Route<T> route_;
-  T *buffer_, *out_ = nullptr;
-  int64_t filled_ = 0;
-};
 
 }  // namespace
 
 template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads) {
+  const FloatMode mode(kDtype<T>);
   const Strip<T> strip(g);
   const int64_t halo = (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h;
-  const Cut cut(g.batch * g.channels, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)});
-  const int64_t buffer_rows = cut.rows * g.stride_h + max(0, halo);
+  const Cut cut(g.batch * g.channels, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows);
+  const int64_t buffer = (cut.rows * g.stride_h + max(0, halo)) * strip.row;
+  const int64_t slots = strips_at_once(buffer * int64_t{sizeof(T)});
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t plane_size = g.height * g.width;
   const Route<T> route(g.out_w, g.batch * g.filters * g.out_h * g.out_w, cut.rows * g.out_w);
   const SumStrip<T> sum = pick_sum<T>(g.kernel_h, g.dilation_h == 1, g.stride_h);
   bool failed = false;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(g.kernel_w, buffer_rows * strip.row + route.room());
+    const TaskMemory<T> memory(g.kernel_w, slots * buffer + route.room());
     if (!memory) return note_failure(&failed);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
-    Results<T> results(route, memory.elements + buffer_rows * strip.row);
+    Results<T> results(route, memory.elements + slots * buffer);
     const Taps window{1, g.kernel_h, g.kernel_w, 0, g.dilation_h * strip.row, memory.integers, 0,
                       g.kernel_w, 1};
-    for (int64_t unit = begin; unit < stop; ++unit) {
+    auto fill = [&](int64_t unit, int64_t slot) {
       const int64_t plane = unit / cut.strips, first = unit % cut.strips * cut.rows;
-      const int64_t channel = plane % g.channels;
       const int64_t rows = min(cut.rows, g.out_h - first);
       strip.fill(x + plane * plane_size, first * g.stride_h,
-                 (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1, memory.elements);
-      for (int64_t f = channel * per_channel; f < (channel + 1) * per_channel; ++f) {
-        T* at = out + ((plane * per_channel + f % per_channel) * g.out_h + first) * g.out_w;
-        T* to = results.next(at, rows * g.out_w);
-        const Sums<T> sums{to, g.out_w, rows, g.out_w, bias ? bias[f] : T(0),
-                           activation == kRelu};
-        sum(window, weight + f * taps, memory.elements, strip.row, g.stride_h, sums);
+                 (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1,
+                 memory.elements + slot * buffer);
+    };
+    auto compute = [&](int64_t unit, int64_t slot) {
+      const int64_t plane = unit / cut.strips, first = unit % cut.strips * cut.rows;
+      const int64_t rows = min(cut.rows, g.out_h - first);
+      for (int64_t m = 0; m < per_channel; ++m) {
+        const int64_t filter = plane % g.channels * per_channel + m;
+        T* to = results.next(out + ((plane * per_channel + m) * g.out_h + first) * g.out_w,
+                             rows * g.out_w);
+        const Sums<T> sums{to, g.out_w, rows, g.out_w, bias ? bias[filter] : T(0),
+                           activation == kRelu,
+                           x + plane * plane_size + (first + slots * rows) * g.stride_h * g.width,
+                           m ? 0 : g.stride_h * g.width};
+        sum(window, weight + filter * taps, memory.elements + slot * buffer, strip.row, g.stride_h,
+            sums);
         if (activation == kSigmoid || activation == kTanh)
           activate(kDtype<T>, activation, to, rows * g.out_w, to, 1);
         results.done(rows * g.out_w);
       }
-    }
+    };
+    fill_and_compute(begin, stop, slots, fill, compute);
   });
   return failed;
 }
@@ -351,6 +276,7 @@ struct PhaseAxis {
 template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads) {
+  const FloatMode mode(kDtype<T>);
   const PhaseAxis down(g.height, g.pad_top, g.stride_h, g.dilation_h, g.kernel_h);
   const PhaseAxis across(g.width, g.pad_left, g.stride_w, g.dilation_w, g.kernel_w);
   // The padded gradient, and the image with its columns sorted by phase.
@@ -358,8 +284,9 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
   const Strip<T> image(g.height, g.width, g.pad_top, g.pad_left, g.stride_w, g.width + g.pad_left);
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const Cut cut(g.batch * g.channels, down.count, 1, down.reach,
-                per_channel * strip.row * int64_t{sizeof(T)});
-  const int64_t source = (cut.rows + down.reach) * strip.row;
+                per_channel * strip.row * int64_t{sizeof(T)}, kRows);
+  const int64_t source = (cut.rows + down.reach) * strip.row, buffer = per_channel * source;
+  const int64_t slots = strips_at_once(buffer * int64_t{sizeof(T)});
   const bool strided = g.stride_h > 1 || g.stride_w > 1;
   const Route<T> route(g.width, g.batch * g.channels * g.height * g.width,
                        cut.rows * g.stride_h * g.width);
@@ -367,17 +294,21 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
   const int64_t sorted_size = strided ? cut.rows * image.row : 0;
   bool failed = false;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(g.kernel_w, per_channel * source + sorted_size + route.room());
+    const TaskMemory<T> memory(g.kernel_w, slots * buffer + sorted_size + route.room());
     if (!memory) return note_failure(&failed);
-    T* sorted = memory.elements + per_channel * source;
+    T* sorted = memory.elements + slots * buffer;
     Results<T> results(route, sorted + sorted_size);
-    for (int64_t unit = begin; unit < stop; ++unit) {
+    auto fill = [&](int64_t unit, int64_t slot) {
+      const int64_t plane = unit / cut.strips, q = unit % cut.strips * cut.rows;
+      for (int64_t m = 0; m < per_channel; ++m)
+        strip.fill(grad + (plane * per_channel + m) * g.out_h * g.out_w, q,
+                   min(cut.rows, down.count - q) + down.reach,
+                   memory.elements + slot * buffer + m * source);
+    };
+    auto compute = [&](int64_t unit, int64_t slot) {
       const int64_t plane = unit / cut.strips, q = unit % cut.strips * cut.rows;
       const int64_t rows = min(cut.rows, down.count - q);
       const int64_t filter = plane % g.channels * per_channel;
-      for (int64_t m = 0; m < per_channel; ++m)
-        strip.fill(grad + (plane * per_channel + m) * g.out_h * g.out_w, q, rows + down.reach,
-                   memory.elements + m * source);
       // The image's rows of this strip.
       const int64_t begin_y = max(0, (down.first + q) * g.stride_h - g.pad_top);
       const int64_t end_y = min(g.height, (down.first + q + rows) * g.stride_h - g.pad_top);
@@ -393,10 +324,13 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
           const Taps window{per_channel, tap_rows, tap_columns, source, down.step * strip.row,
                             memory.integers, taps, -down.weight_step * g.kernel_w,
                             -across.weight_step};
-          Sums<T> sums{to, g.width, rows, across.count, T(0), false};
+          Sums<T> sums{to, g.width, rows, across.count, T(0), false,
+                       grad + plane * per_channel * g.out_h * g.out_w + (q + slots * rows) * g.out_w,
+                       phase_h || phase_w ? 0 : g.out_w};
           if (strided) sums.to = sorted + phase_w * image.phase + across.first, sums.pitch = image.row;
           sum(window, weight + filter * taps + max(0, last_a) * g.kernel_w + max(0, last_b),
-              memory.elements + down.place(max(0, last_a)) * strip.row, strip.row, 1, sums);
+              memory.elements + slot * buffer + down.place(max(0, last_a)) * strip.row, strip.row,
+              1, sums);
         }
         for (int64_t i = 0; strided && i < rows; ++i) {
           const int64_t y = (down.first + q + i) * g.stride_h + phase_h - g.pad_top;
@@ -405,7 +339,8 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
         }
       }
       results.done((end_y - begin_y) * g.width);
-    }
+    };
+    fill_and_compute(begin, stop, slots, fill, compute);
   });
   return failed;
 }
@@ -542,10 +477,12 @@ struct TapSums {
 
 template <class T>
 int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+  const FloatMode mode(kDtype<T>);
   const Strip<T> strip(g);
   const int64_t halo = (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h;
-  const Cut cut(1, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)});
+  const Cut cut(1, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows);
   const int64_t buffer = (cut.rows * g.stride_h + max(0, halo)) * strip.row;
+  const int64_t slots = strips_at_once(buffer * int64_t{sizeof(T)});
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t sums = per_channel * taps * kLanes<T>;
   const int64_t plane_size = g.height * g.width;
@@ -556,7 +493,7 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
   bool failed = false;
   // A range owns its channels' weights, so that the order of the sum is always the same.
   parallel_units(g.channels, g.batch * work_of(g), threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(g.kernel_w + sums, sums + buffer);
+    const TaskMemory<T> memory(g.kernel_w + sums, sums + slots * buffer);
     if (!memory) return note_failure(&failed);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
     TapSums<T> total{reinterpret_cast<Vector<T>*>(memory.elements),
@@ -564,17 +501,22 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
     T* padded = memory.elements + sums;
     for (int64_t channel = begin; channel < stop; ++channel) {
       memset(total.totals, 0, static_cast<size_t>(sums) * sizeof(double));
-      for (int64_t unit = 0; unit < g.batch * cut.strips; ++unit) {
+      auto fill = [&](int64_t unit, int64_t slot) {
         const int64_t image = unit / cut.strips, first = unit % cut.strips * cut.rows;
         const int64_t rows = min(cut.rows, g.out_h - first);
         strip.fill(x + (image * g.channels + channel) * plane_size, first * g.stride_h,
-                   (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1, padded);
+                   (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1,
+                   padded + slot * buffer);
+      };
+      auto compute = [&](int64_t unit, int64_t slot) {
+        const int64_t image = unit / cut.strips, first = unit % cut.strips * cut.rows;
+        const int64_t rows = min(cut.rows, g.out_h - first);
         for (int64_t row = 0; row < rows; row += chunk) {
           const int64_t until = min(rows, row + chunk);
           for (int64_t m = 0; m < per_channel; ++m) {
             const int64_t filter = channel * per_channel + m;
             Products<T> p{grad + ((image * g.filters + filter) * g.out_h + first) * g.out_w,
-                          padded,
+                          padded + slot * buffer,
                           g.out_w,
                           strip.row,
                           memory.integers,
@@ -593,7 +535,8 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
           }
           total.add_terms((until - row) * vectors);
         }
-      }
+      };
+      fill_and_compute(0, g.batch * cut.strips, slots, fill, compute);
       total.flush();
       for (int64_t w = 0; w < per_channel * taps; ++w)
         out[channel * per_channel * taps + w] = total.total(w);
