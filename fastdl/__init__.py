@@ -8,7 +8,7 @@ float64, with the names and arguments of ``torch.nn.functional``. See
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
-from .backends.registry import backends, use_backend
+from .backends.registry import available_backends, use_backend
 from .errors import (
     ArgumentError,
     BackendError,
@@ -71,9 +71,9 @@ __all__ = [
     "ShapeError",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "available_backends",
     "avg_pool2d",
     "avg_pool2d_backward",
-    "backends",
     "batch_norm",
     "batch_norm_backward",
     "col2im",

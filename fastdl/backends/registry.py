@@ -40,13 +40,13 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-def backends() -> dict[str, str | None]:
+def available_backends() -> dict[str, str | None]:
     """Every backend's name, with None if it works here, else the reason it does not.
 
     Examples
     --------
     >>> import fastdl
-    >>> fastdl.backends()["reference"] is None
+    >>> fastdl.available_backends()["reference"] is None
     True
     """
     return {name: why_missing(name) for name in NAMES}
@@ -101,7 +101,7 @@ def use_backend(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : str
-        One of those that `fastdl.backends` lists.
+        One of those that `fastdl.available_backends` lists.
 
     Raises
     ------

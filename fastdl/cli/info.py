@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..backends.registry import backends, current_name
+from ..backends.registry import available_backends, current_name
 from ..bench import machine
 from ..threads import get_num_threads
 
@@ -39,7 +39,7 @@ def information() -> str:
     ]
     lines = [f"{name:<14}{value}" for name, value in facts]
     chosen = current_name()
-    for name, reason in backends().items():
+    for name, reason in available_backends().items():
         state = "works" if reason is None else f"missing: {reason}"
         if name == chosen:
             state += " (serves calls that name no other)"
