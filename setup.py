@@ -22,6 +22,7 @@ SOURCES = Path("src_kernels")
 #: Compiled once for each instruction set.
 FAMILIES = (
     "activation.cpp",
+    "algorithm.cpp",
     "columns.cpp",
     "conv.cpp",
     "conv_backward.cpp",
@@ -31,6 +32,8 @@ FAMILIES = (
     "pool.cpp",
     "softmax.cpp",
     "table.cpp",
+    "winograd.cpp",
+    "winograd_weight.cpp",
 )
 #: Compiled once, for the processor that every binary must run on.
 BASELINE_SOURCES = ("dispatch.cpp", "memory.cpp")

@@ -29,6 +29,11 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         kRelu
         kSigmoid
         kTanh
+    ctypedef enum Algorithm:
+        kAuto
+        kDirect
+        kDepthwise
+        kWinograd
     cppclass ConvGeometry:
         int64_t batch, channels, height, width, filters, kernel_h, kernel_w, stride_h, stride_w
         int64_t pad_top, pad_left, dilation_h, dilation_w, groups, out_h, out_w
@@ -41,10 +46,15 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         int64_t batch, channels, size
     cppclass Table:
         const char* name
-        int conv2d(Dtype, const void*, const void*, const void*, const ConvGeometry*, Activation,
-                   void*, int)
-        int conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*, void*, int)
-        int conv2d_grad_weight(Dtype, const void*, const void*, const ConvGeometry*, void*, int)
+        int conv2d_algorithm(Dtype, const ConvGeometry*, int, int)
+        int64_t conv2d_packed_bytes(Dtype, const ConvGeometry*, int)
+        void conv2d_pack(Dtype, const void*, const ConvGeometry*, int, void*, int)
+        int conv2d(Dtype, const void*, const void*, const void*, const void*, const ConvGeometry*,
+                   Activation, int, void*, int)
+        int conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*, int, void*,
+                              int)
+        int conv2d_grad_weight(Dtype, const void*, const void*, const ConvGeometry*, int, void*,
+                               int)
         void conv2d_grad_bias(Dtype, const void*, const NormGeometry*, void*, int)
         void im2col(Dtype, const void*, const ConvGeometry*, void*, int)
         void col2im(Dtype, const void*, const ConvGeometry*, void*, int)
@@ -211,8 +221,8 @@ def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out):
     cdef void* b = address_of(bias)
     cdef int n = threads(), failed
     with nogil:
-        failed = table.conv2d(dtype_of(x), PyArray_DATA(x), PyArray_DATA(weight), b, &g, a,
-                              PyArray_DATA(out), n)
+        failed = table.conv2d(dtype_of(x), PyArray_DATA(x), PyArray_DATA(weight), NULL, b, &g, a,
+                              kAuto, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -221,7 +231,7 @@ def conv2d_grad_input(ndarray grad, ndarray weight, geometry, ndarray out):
     cdef int n = threads(), failed
     with nogil:
         failed = table.conv2d_grad_input(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight),
-                                         &g, PyArray_DATA(out), n)
+                                         &g, kAuto, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -230,7 +240,7 @@ def conv2d_grad_weight(ndarray grad, ndarray x, geometry, ndarray out):
     cdef int n = threads(), failed
     with nogil:
         failed = table.conv2d_grad_weight(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g,
-                                          PyArray_DATA(out), n)
+                                          kAuto, PyArray_DATA(out), n)
     need_memory(failed)
 
 

@@ -12,6 +12,7 @@
 //         for each tile of kMR filters: microkernel              registers
 //
 // Weights are read where they lie: a tile's rows are streams that the chunk keeps short.
+#include "algorithm.h"
 #include "depthwise.h"
 #include "families.h"
 #include "microkernel.h"
@@ -197,8 +198,6 @@ void run_task(const Convolution<T>& conv, int64_t task, const TaskMemory<T>& mem
 template <class T>
 int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
              Activation activation, T* out, int threads) {
-  if (g.batch * g.out_h * g.out_w == 0) return 0;
-  if (is_depthwise(g)) return depthwise(x, weight, bias, g, activation, out, threads);
   Convolution<T> conv{x, weight, bias, out, g, activation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   divide(conv, threads);
   TaskMemory<T> sizes;
@@ -217,17 +216,27 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
   return failed;
 }
 
+template <class T>
+int run(const void* x, const void* weight, const void* packed, const void* bias,
+        const ConvGeometry& g, Activation activation, int algorithm, void* out, int threads) {
+  if (g.batch * g.out_h * g.out_w == 0) return kDone;
+  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, threads);
+  if (algorithm == kWinograd) {
+    int result =
+        winograd(kDtype<T>, x, weight, packed, bias, g, activation, false, out, threads);
+    if (result != kNotFinite) return result;
+  }
+  return (algorithm == kDepthwise ? depthwise<T> : convolve<T>)(
+      static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(bias), g,
+      activation, static_cast<T*>(out), threads);
+}
+
 }  // namespace
 
-int conv2d(Dtype dtype, const void* x, const void* weight, const void* bias, const ConvGeometry* g,
-           Activation activation, void* out, int threads) {
-  if (dtype == kFloat32)
-    return convolve(static_cast<const float*>(x), static_cast<const float*>(weight),
-                    static_cast<const float*>(bias), *g, activation, static_cast<float*>(out),
-                    threads);
-  return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
-                  static_cast<const double*>(bias), *g, activation, static_cast<double*>(out),
-                  threads);
+int conv2d(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
+           const ConvGeometry* g, Activation activation, int algorithm, void* out, int threads) {
+  return (dtype == kFloat32 ? run<float> : run<double>)(x, weight, packed, bias, *g, activation,
+                                                        algorithm, out, threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "algorithm.h"
 #include "depthwise.h"
 #include "families.h"
 #include "microkernel.h"
@@ -50,21 +51,19 @@ void turn_weights(const ConvGeometry& g, const T* weight, T* turned, int threads
 }
 
 template <class T>
-int turned_convolution(const T* grad, const T* weight, const ConvGeometry& g, T* out,
-                       int threads) {
-  ConvGeometry turned = g;
-  turned.channels = g.filters;
-  turned.filters = g.channels;
-  turned.height = g.out_h;
-  turned.width = g.out_w;
-  turned.out_h = g.height;
-  turned.out_w = g.width;
-  turned.pad_top = g.dilation_h * (g.kernel_h - 1) - g.pad_top;
-  turned.pad_left = g.dilation_w * (g.kernel_w - 1) - g.pad_left;
+int turned_convolution(const T* grad, const T* weight, const ConvGeometry& g, int algorithm,
+                       T* out, int threads) {
+  ConvGeometry turned = turned_geometry(g);
+  if (conv2d_algorithm(kDtype<T>, &turned, algorithm, threads) == kWinograd) {
+    int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, turned, kIdentity, true, out,
+                          threads);
+    if (result != kNotFinite) return result;
+  }
   Shared<T> weights(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
   if (!weights.data) return 1;
   turn_weights(g, weight, weights.data, threads);
-  return conv2d(kDtype<T>, grad, weights.data, nullptr, &turned, kIdentity, out, threads);
+  return conv2d(kDtype<T>, grad, weights.data, nullptr, nullptr, &turned, kIdentity, kDirect, out,
+                threads);
 }
 
 // ---- input, any stride ----
@@ -171,10 +170,12 @@ int scattered_product(const T* grad, const T* weight, const ConvGeometry& g, T* 
 }
 
 template <class T>
-int grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out, int threads) {
+int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algorithm, T* out,
+               int threads) {
   if (g.batch * g.height * g.width == 0) return 0;
   if (is_depthwise(g)) return depthwise_grad_input(grad, weight, g, out, threads);
-  if (g.stride_h == 1 && g.stride_w == 1) return turned_convolution(grad, weight, g, out, threads);
+  if (g.stride_h == 1 && g.stride_w == 1)
+    return turned_convolution(grad, weight, g, algorithm, out, threads);
   return scattered_product(grad, weight, g, out, threads);
 }
 
@@ -304,17 +305,34 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
 
 }  // namespace
 
+ConvGeometry turned_geometry(const ConvGeometry& g) {
+  ConvGeometry turned = g;
+  turned.channels = g.filters;
+  turned.filters = g.channels;
+  turned.height = g.out_h;
+  turned.width = g.out_w;
+  turned.out_h = g.height;
+  turned.out_w = g.width;
+  turned.pad_top = g.dilation_h * (g.kernel_h - 1) - g.pad_top;
+  turned.pad_left = g.dilation_w * (g.kernel_w - 1) - g.pad_left;
+  return turned;
+}
+
 int conv2d_grad_input(Dtype dtype, const void* grad, const void* weight, const ConvGeometry* g,
-                      void* out, int threads) {
+                      int algorithm, void* out, int threads) {
   if (dtype == kFloat32)
     return grad_input(static_cast<const float*>(grad), static_cast<const float*>(weight), *g,
-                      static_cast<float*>(out), threads);
+                      algorithm, static_cast<float*>(out), threads);
   return grad_input(static_cast<const double*>(grad), static_cast<const double*>(weight), *g,
-                    static_cast<double*>(out), threads);
+                    algorithm, static_cast<double*>(out), threads);
 }
 
 int conv2d_grad_weight(Dtype dtype, const void* grad, const void* x, const ConvGeometry* g,
-                       void* out, int threads) {
+                       int algorithm, void* out, int threads) {
+  if (conv2d_algorithm(dtype, g, algorithm, threads) == kWinograd) {
+    int result = winograd_grad_weight(dtype, grad, x, *g, out, threads);
+    if (result != kNotFinite) return result;
+  }
   if (dtype == kFloat32)
     return grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
                        static_cast<float*>(out), threads);

@@ -6,13 +6,19 @@
 
 namespace fastdl::FASTDL_ISA {
 
+// algorithm.cpp
+int conv2d_algorithm(Dtype, const ConvGeometry*, int algorithm, int threads);
+int64_t conv2d_packed_bytes(Dtype, const ConvGeometry*, int algorithm);
+void conv2d_pack(Dtype, const void* weight, const ConvGeometry*, int algorithm, void* packed,
+                 int threads);
+
 // conv.cpp, conv_backward.cpp
-int conv2d(Dtype, const void* x, const void* weight, const void* bias, const ConvGeometry*,
-           Activation, void* out, int threads);
-int conv2d_grad_input(Dtype, const void* grad, const void* weight, const ConvGeometry*, void* out,
-                      int threads);
-int conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*, void* out,
-                       int threads);
+int conv2d(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
+           const ConvGeometry*, Activation, int algorithm, void* out, int threads);
+int conv2d_grad_input(Dtype, const void* grad, const void* weight, const ConvGeometry*,
+                      int algorithm, void* out, int threads);
+int conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*, int algorithm,
+                       void* out, int threads);
 
 // columns.cpp
 void im2col(Dtype, const void* x, const ConvGeometry*, void* out, int threads);

@@ -12,6 +12,8 @@ namespace fastdl {
 
 enum Dtype { kFloat32 = 0, kFloat64 = 1 };
 enum Activation { kIdentity = 0, kRelu = 1, kSigmoid = 2, kTanh = 3 };
+// How a convolution is computed; kAuto: by what is fastest.
+enum Algorithm { kAuto = 0, kDirect = 1, kDepthwise = 2, kWinograd = 3 };
 
 // fastdl.geometry.ConvGeometry, field for field.
 struct ConvGeometry {
@@ -39,13 +41,21 @@ struct NormGeometry {
 struct Table {
   const char* name;
 
-  // conv.cpp, conv_backward.cpp
-  int (*conv2d)(Dtype, const void* x, const void* weight, const void* bias, const ConvGeometry*,
-                Activation, void* out, int threads);
+  // algorithm.cpp: what a call takes if it wants `algorithm`, or -1 if that does not serve; the
+  // bytes of the weights as an algorithm reads them, 0 if it takes them as they are; and the
+  // making of those.
+  int (*conv2d_algorithm)(Dtype, const ConvGeometry*, int algorithm, int threads);
+  int64_t (*conv2d_packed_bytes)(Dtype, const ConvGeometry*, int algorithm);
+  void (*conv2d_pack)(Dtype, const void* weight, const ConvGeometry*, int algorithm, void* packed,
+                      int threads);
+
+  // conv.cpp, conv_backward.cpp; packed and bias may be null, the algorithm must serve
+  int (*conv2d)(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
+                const ConvGeometry*, Activation, int algorithm, void* out, int threads);
   int (*conv2d_grad_input)(Dtype, const void* grad, const void* weight, const ConvGeometry*,
-                           void* out, int threads);
-  int (*conv2d_grad_weight)(Dtype, const void* grad, const void* x, const ConvGeometry*, void* out,
-                            int threads);
+                           int algorithm, void* out, int threads);
+  int (*conv2d_grad_weight)(Dtype, const void* grad, const void* x, const ConvGeometry*,
+                            int algorithm, void* out, int threads);
   void (*conv2d_grad_bias)(Dtype, const void* grad, const NormGeometry*, void* out, int threads);
 
   // columns.cpp
@@ -104,8 +114,10 @@ const Table* table_at(int index);
 bool table_runs_here(int index);
 
 // memory.cpp: memory of the calling thread, at least `bytes` long and aligned to 64 bytes, kept
-// for the next call and freed when the thread ends. A thread has one: the next call takes it back.
+// for the next call and freed when the thread ends. A thread has one of each: the next call takes
+// it back. The shared one is for what the calling thread makes and all threads of a call read.
 void* workspace(int64_t bytes);
+void* shared_workspace(int64_t bytes);
 // Makes the module safe to fork.
 void install_fork_handler();
 

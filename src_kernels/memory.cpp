@@ -16,7 +16,17 @@ struct Workspace {
   ~Workspace() { std::free(data); }
 };
 
-thread_local Workspace mine;
+thread_local Workspace mine, shared;
+
+void* at_least(Workspace& memory, int64_t bytes) {
+  if (bytes > memory.bytes) {
+    std::free(memory.data);
+    memory.bytes = 0;
+    memory.data = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+    if (memory.data) memory.bytes = bytes;
+  }
+  return memory.data;
+}
 
 // The threads of an OpenMP pool do not follow the process into its child, where the next parallel
 // loop would wait for them for ever. Without a pool the child starts its own, as does the parent.
@@ -24,15 +34,9 @@ void before_fork() { omp_pause_resource_all(omp_pause_hard); }
 
 }  // namespace
 
-void* workspace(int64_t bytes) {
-  if (bytes > mine.bytes) {
-    std::free(mine.data);
-    mine.bytes = 0;
-    mine.data = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
-    if (mine.data) mine.bytes = bytes;
-  }
-  return mine.data;
-}
+void* workspace(int64_t bytes) { return at_least(mine, bytes); }
+
+void* shared_workspace(int64_t bytes) { return at_least(shared, bytes); }
 
 void install_fork_handler() { pthread_atfork(before_fork, nullptr, nullptr); }
 

@@ -11,6 +11,9 @@ extern const Table table;
 // In the order of fastdl_kernels.h.
 const Table table = {
     FASTDL_STRING(FASTDL_ISA),
+    conv2d_algorithm,
+    conv2d_packed_bytes,
+    conv2d_pack,
     conv2d,
     conv2d_grad_input,
     conv2d_grad_weight,

@@ -1,0 +1,46 @@
+// Which algorithm serves a convolution.
+#include "algorithm.h"
+
+#include "depthwise.h"
+#include "families.h"
+
+namespace fastdl::FASTDL_ISA {
+
+namespace {
+
+// Whether Winograd's products and transforms are less work than the sum itself, counted in vector
+// operations.
+bool winograd_pays(const ConvGeometry& g) {
+  double channels = static_cast<double>(g.channels / g.groups);
+  double filters = static_cast<double>(g.filters / g.groups);
+  double tiles = static_cast<double>(g.batch * ceil_div(g.out_h, 4) * ceil_div(g.out_w, 4));
+  double pixels = static_cast<double>(g.batch * g.out_h * g.out_w);
+  double direct = 9 * channels * filters * pixels;
+  double products = 36 * channels * filters * tiles;
+  double transforms = 400 * tiles * (channels + filters) + 250 * channels * filters;
+  return channels >= 8 && filters >= 8 && products + transforms < direct;
+}
+
+}  // namespace
+
+int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, int) {
+  switch (algorithm) {
+    case kAuto:
+      if (is_depthwise(*g)) return kDepthwise;
+      return dtype == kFloat32 && winograd_serves(*g) && winograd_pays(*g) ? kWinograd : kDirect;
+    case kDepthwise: return is_depthwise(*g) ? kDepthwise : -1;
+    case kWinograd: return winograd_serves(*g) ? kWinograd : -1;
+    default: return algorithm;
+  }
+}
+
+int64_t conv2d_packed_bytes(Dtype dtype, const ConvGeometry* g, int algorithm) {
+  return algorithm == kWinograd ? winograd_packed_bytes(dtype, *g) : 0;
+}
+
+void conv2d_pack(Dtype dtype, const void* weight, const ConvGeometry* g, int algorithm,
+                 void* packed, int threads) {
+  if (algorithm == kWinograd) winograd_pack(dtype, weight, *g, packed, threads);
+}
+
+}  // namespace fastdl::FASTDL_ISA

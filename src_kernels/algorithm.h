@@ -1,0 +1,30 @@
+// The algorithms of a convolution, as conv.cpp and conv_backward.cpp call them.
+#pragma once
+
+#include "isa.h"
+
+namespace fastdl::FASTDL_ISA {
+
+// How a call ended. After kNotFinite the output holds nothing of use.
+enum Result { kDone = 0, kNoMemory = 1, kNotFinite = 2 };
+
+// Noted by one of many threads.
+FASTDL_INLINE void note(int* result, Result what) {
+  __atomic_store_n(result, static_cast<int>(what), __ATOMIC_RELAXED);
+}
+
+// winograd.cpp, winograd_weight.cpp: 3x3 filters, stride 1. `turned` reads the weights of the
+// convolution whose input gradient this one is.
+bool winograd_serves(const ConvGeometry& g);
+int64_t winograd_packed_bytes(Dtype, const ConvGeometry& g);
+void winograd_pack(Dtype, const void* weight, const ConvGeometry& g, void* packed, int threads);
+int winograd(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
+             const ConvGeometry& g, Activation, bool turned, void* out, int threads);
+int winograd_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry& g, void* out,
+                         int threads);
+
+// The convolution of the gradient that is the input gradient of a convolution of stride 1, its
+// weights turned around.
+ConvGeometry turned_geometry(const ConvGeometry& g);
+
+}  // namespace fastdl::FASTDL_ISA

@@ -1,0 +1,457 @@
+// Convolution with 3x3 filters and stride 1 by Winograd's F(4x4, 3x3), see winograd.h:
+//
+//   for each of the 36 elements e:   M_e (tiles x O) = V_e (tiles x C) * U_e (C x O)
+//
+// with V = B^T d B of all input tiles and U = G g G^T of all filters. Neither exists as a whole:
+//
+//   task: a block of tiles (and, where there are few, a part of the filters)
+//     V of the block                                              second-level cache
+//     for each panel of 2 vectors of filters
+//       for each chunk of kChunk channels
+//         U of the panel and chunk: transformed here, or once before all tasks, or long ago
+//         for each element, for each kRows tiles: multiply        registers
+//       Y = A^T M A, bias and activation, into the output
+//
+// Sums run over at most kChunk terms in registers and are then added to M (blocked summation).
+// The input gradient is the convolution of the gradient with the filters turned around and their
+// roles exchanged: only the reading of the weights differs.
+//
+// An infinity or NaN spreads over its tile in the transforms, and so does an overflow there. Where
+// an output is not finite, the call ends with kNotFinite, for another algorithm to do it all.
+#include "algorithm.h"
+#include "families.h"
+#include "parallel.h"
+#include "winograd_tiles.h"
+
+namespace fastdl::FASTDL_ISA {
+
+namespace {
+
+// The register tile: kRows tiles by 2 vectors of filters.
+#if defined(__AVX512F__)
+constexpr int kRows = 14;
+#elif defined(__aarch64__)
+constexpr int kRows = 12;
+#elif defined(__AVX2__)
+constexpr int kRows = 6;
+#else
+constexpr int kRows = 4;
+#endif
+template <class T>
+constexpr int kPanel = 2 * kLanes<T>;
+constexpr int64_t kChunk = 128;
+
+// Memory: what a task's V should take to stay in the second-level cache, and what the filters of
+// all tasks may take together, a thread.
+constexpr int64_t kCacheBytes = 640 << 10, kTaskBytes = 5 << 20, kSharedBytes = 5 << 20;
+
+// The filters of one group as the transforms see them: filter f, channel k, tap t of a 3x3 window
+// at [f * filter_stride + k * channel_stride + (turned ? 8 - t : t)].
+template <class T>
+struct Filters {
+  const T *first, *end;
+  int64_t filters, channels, filter_stride, channel_stride, group_stride;
+  bool turned;
+
+  // A panel of all channels, as conv2d_pack leaves it: 36 elements, `panel_stride()` a panel.
+  int64_t packed_stride() const { return element_stride(channels * kPanel<T>); }
+  int64_t panels() const { return ceil_div(filters, kPanel<T>); }
+  int64_t panel_elements() const { return kTileElements * packed_stride(); }
+};
+
+template <class T>
+Filters<T> filters_of(const T* weight, const ConvGeometry& g, bool turned) {
+  int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
+  const T* end = weight + (g.filters * channels) * 9;
+  // In a turned convolution the weights lie (channel, filter, tap).
+  if (turned) return {weight, end, filters, channels, 9, filters * 9, filters * channels * 9, true};
+  return {weight, end, filters, channels, channels * 9, 9, filters * channels * 9, false};
+}
+
+// ---- U ----
+
+// The nine taps of `lanes` filters, as vectors over the filters; those past `used` are zero.
+template <class T>
+FASTDL_INLINE void load_taps(const Filters<T>& w, const T* from, int used, Vector<T> (&taps)[9]) {
+  constexpr int lanes = kLanes<T>;
+  Vector<T> square[lanes];
+  int done = 0;
+#pragma GCC unroll 4
+  for (; done + lanes <= 9; done += lanes) {
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l)
+      square[l] = l < used ? load(from + l * w.filter_stride + done) : Vector<T>{};
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
+  }
+  if (lanes <= 8) {
+    taps[8] = Vector<T>{};
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l)
+      if (l < used) taps[8][l] = from[l * w.filter_stride + 8];
+    return;
+  }
+  for (int l = 0; l < lanes; ++l) {
+    const T* row = from + l * w.filter_stride;
+    square[l] = Vector<T>{};
+    if (l >= used) continue;
+    if (row + lanes <= w.end) square[l] = load(row);
+    else memcpy(&square[l], row, 9 * sizeof(T));
+  }
+  transpose<T>(square);
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) taps[tap] = square[tap < lanes ? tap : 0];
+}
+
+// G g G^T of a panel's filters and the channels [begin, end): u[element][channel][filter].
+template <class T>
+void transform_filters(const Filters<T>& w, int64_t group, int64_t panel, int64_t begin,
+                       int64_t end, int64_t stride, T* u) {
+  constexpr int lanes = kLanes<T>;
+  const T* first = w.first + group * w.group_stride;
+  for (int64_t k = begin; k < end; ++k, u += kPanel<T>)
+    for (int half = 0; half < 2; ++half) {
+      int64_t filter = panel * kPanel<T> + half * lanes;
+      int used = static_cast<int>(max(0, min(lanes, w.filters - filter)));
+      Vector<T> taps[9], columns[6][3];
+      load_taps(w, first + filter * w.filter_stride + k * w.channel_stride, used, taps);
+      if (w.turned)
+        for (int tap = 0; tap < 4; ++tap) {
+          Vector<T> other = taps[8 - tap];
+          taps[8 - tap] = taps[tap];
+          taps[tap] = other;
+        }
+#pragma GCC unroll 3
+      for (int b = 0; b < 3; ++b) {
+        Vector<T> column[3] = {taps[b], taps[3 + b], taps[6 + b]}, t[6];
+        transform_filter<T>(column, t);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; ++i) columns[i][b] = t[i];
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; ++i) {
+        Vector<T> t[6];
+        transform_filter<T>(columns[i], t);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) store(u + (i * 6 + j) * stride + half * lanes, t[j]);
+      }
+    }
+}
+
+// ---- M ----
+
+// m[tile][filter] (+)= sum over k of v[k / lanes][tile][k % lanes] * u[k][filter]
+template <class T, int rows>
+void multiply(int64_t depth, const T* v, int64_t block_stride, const T* u, T* m, bool accumulate) {
+  constexpr int lanes = kLanes<T>, panel = kPanel<T>;
+  Vector<T> sum[rows][2] = {};
+  auto add = [&](int k) __attribute__((always_inline)) {
+    Vector<T> u0 = load(u + k * panel), u1 = load(u + k * panel + lanes);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      Vector<T> element = splat(v[r * lanes + k]);
+      sum[r][0] += element * u0;
+      sum[r][1] += element * u1;
+    }
+  };
+  for (; depth >= lanes; depth -= lanes) {
+#pragma GCC unroll 16
+    for (int k = 0; k < lanes; ++k) add(k);
+    v += block_stride;
+    u += lanes * panel;
+  }
+  for (int k = 0; k < depth; ++k) add(k);
+  if (accumulate)
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r)
+      for (int h = 0; h < 2; ++h) sum[r][h] += load(m + r * panel + h * lanes);
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r)
+    for (int h = 0; h < 2; ++h) store(m + r * panel + h * lanes, sum[r][h]);
+}
+
+template <class T>
+using Multiply = void (*)(int64_t, const T*, int64_t, const T*, T*, bool);
+
+template <class T, int... row>
+FASTDL_INLINE Multiply<T> choose_multiply(int rows, std::integer_sequence<int, row...>) {
+  static constexpr Multiply<T> kernels[] = {multiply<T, row + 1>...};
+  return kernels[rows - 1];
+}
+
+// ---- the whole ----
+
+template <class T>
+struct Winograd {
+  Filters<T> filters;
+  Planes<T> planes;
+  TileGrid grid;
+  const T *bias, *packed;
+  T* out;
+  const ConvGeometry& g;
+  Activation activation;
+  // How it is divided.
+  int64_t blocks_of_channels, tiles, tile_blocks, panels, splits, chunk;
+  bool transform_here;
+};
+
+// The task's memory.
+template <class T>
+struct WinogradMemory {
+  T *v, *u, *m;
+};
+
+template <class T>
+int64_t lay_out(const Winograd<T>& conv, T* base, WinogradMemory<T>& memory) {
+  T* p = base;
+  memory.v = p;
+  p += kTileElements * element_stride(conv.blocks_of_channels * conv.tiles * kLanes<T>);
+  memory.m = p;
+  p += kTileElements * element_stride(conv.tiles * kPanel<T>);
+  memory.u = p;
+  if (conv.transform_here) p += kTileElements * element_stride(conv.chunk * kPanel<T>);
+  return (p - base) * static_cast<int64_t>(sizeof(T));
+}
+
+template <class T>
+int64_t packed_elements(const Filters<T>& w, int64_t groups) {
+  return groups * w.panels() * w.panel_elements();
+}
+
+template <class T>
+void divide(Winograd<T>& conv, int threads) {
+  conv.blocks_of_channels = ceil_div(conv.filters.channels, kLanes<T>);
+  conv.chunk = min(kChunk, conv.filters.channels);
+  int64_t panels = conv.filters.panels(), groups = conv.g.groups;
+  int64_t tile_bytes = kTileElements * static_cast<int64_t>(sizeof(T)) *
+                       (conv.blocks_of_channels * kLanes<T> + kPanel<T>);
+  int64_t shared = packed_elements(conv.filters, groups) * static_cast<int64_t>(sizeof(T));
+
+  int64_t most = max(4 * kRows, kCacheBytes / tile_bytes);
+  conv.transform_here = !conv.packed && (shared > kSharedBytes * threads ||
+                                         conv.grid.all * groups <= most * threads);
+  if (conv.transform_here || shared > kSharedBytes) most = max(most, kTaskBytes / tile_bytes);
+  // Blocks of equal size, for every thread the same number.
+  int64_t blocks = ceil_div(conv.grid.all, most);
+  if (blocks > 1 || panels == 1) blocks = ceil_div(blocks, threads) * threads;
+  conv.tiles = ceil_div(conv.grid.all, min(blocks, ceil_div(conv.grid.all, kRows)));
+  conv.tile_blocks = ceil_div(conv.grid.all, conv.tiles);
+  int64_t tasks = conv.tile_blocks * groups;
+  conv.splits = tasks >= 2 * threads || threads == 1 ? 1 : min(panels, ceil_div(2 * threads, tasks));
+  if (conv.splits > 1) conv.splits = min(panels, ceil_div(conv.splits * tasks, threads) * threads / tasks);
+  conv.panels = ceil_div(panels, max(1, conv.splits));
+  conv.splits = ceil_div(panels, conv.panels);
+}
+
+// stage[row][column][lane] of a run into the planes of `used` filters.
+template <class T>
+void write_rows(const T* stage, int64_t rows, int64_t columns, int used, int64_t width,
+                int64_t plane, T* out) {
+  constexpr int lanes = kLanes<T>;
+  for (int64_t i = 0; i < rows; ++i, stage += kStageRow<T>, out += width)
+    for (int64_t j = 0; j < columns; j += lanes) {
+      // The last vector starts earlier, so as to be whole.
+      int64_t column = columns >= lanes ? min(j, columns - lanes) : 0;
+      auto count = static_cast<size_t>(min(lanes, columns)) * sizeof(T);
+      Vector<T> v[lanes];
+#pragma GCC unroll 16
+      for (int l = 0; l < lanes; ++l) v[l] = load(stage + (column + l) * lanes);
+      transpose<T>(v);
+      if (used == lanes && columns >= lanes)
+#pragma GCC unroll 16
+        for (int l = 0; l < lanes; ++l) store(out + l * plane + column, v[l]);
+      else
+        for (int l = 0; l < used; ++l) memcpy(out + l * plane + column, &v[l], count);
+    }
+}
+
+// Y = A^T M A of a block of tiles and one panel, finished and written; false if some are not finite.
+template <class T>
+bool write_tiles(const Winograd<T>& conv, int64_t begin, int count, int64_t group, int64_t panel,
+                 const T* m) {
+  constexpr int lanes = kLanes<T>;
+  const int64_t stride = element_stride(conv.tiles * kPanel<T>), plane = conv.g.out_h * conv.g.out_w;
+  alignas(64) T stage[kTileOut * kStageRow<T>];
+  Vector<T> not_finite = {};
+  for (int half = 0; half < 2; ++half) {
+    int64_t filter = panel * kPanel<T> + half * lanes;
+    int used = static_cast<int>(min(lanes, conv.filters.filters - filter));
+    if (used <= 0) break;
+    Vector<T> bias = {};
+    if (conv.bias)
+      memcpy(&bias, conv.bias + group * conv.filters.filters + filter,
+             static_cast<size_t>(used) * sizeof(T));
+    each_run(conv.grid, begin, count, [&](const TileRun& run) {
+      for (int tile = 0; tile < run.count; ++tile) {
+        const T* at = m + (run.first + tile) * kPanel<T> + half * lanes;
+        Vector<T> columns[4][6];
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) {
+          Vector<T> column[6], y[4];
+#pragma GCC unroll 6
+          for (int i = 0; i < 6; ++i) column[i] = load(at + (i * 6 + j) * stride);
+          transform_output<T>(column, y);
+#pragma GCC unroll 4
+          for (int i = 0; i < 4; ++i) columns[i][j] = y[i];
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          Vector<T> y[4];
+          transform_output<T>(columns[i], y);
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j) {
+            not_finite += y[j] * T(0);
+            store(stage + i * kStageRow<T> + (tile * kTileOut + j) * lanes, y[j]);
+          }
+        }
+      }
+      for (int i = 0; i < kTileOut; ++i) {
+        T* row = stage + i * kStageRow<T>;
+        int size = kTileOut * run.count * lanes;
+        if (conv.bias || conv.activation == kRelu)
+          for (int j = 0; j < size; j += lanes) {
+            Vector<T> value = load(row + j) + bias;
+            store(row + j, conv.activation == kRelu ? relu<T>(value) : value);
+          }
+        if (conv.activation == kSigmoid || conv.activation == kTanh)
+          activate(kDtype<T>, conv.activation, row, size, row, 1);
+      }
+      int64_t y = run.row * kTileOut, x = run.column * kTileOut;
+      T* out = conv.out + run.image * conv.g.filters * plane +
+               (group * conv.filters.filters + filter) * plane + y * conv.g.out_w + x;
+      write_rows(stage, min(kTileOut, conv.g.out_h - y),
+                 min(kTileOut * run.count, conv.g.out_w - x), used, conv.g.out_w, plane, out);
+    });
+  }
+  return all_zero<T>(not_finite);
+}
+
+// V is kept as v[element][channel block][tile][lane], so that a block's addresses are immediates.
+template <class T>
+bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& memory) {
+  constexpr int lanes = kLanes<T>;
+  int64_t split = task % conv.splits, block = task / conv.splits % conv.tile_blocks;
+  int64_t group = task / conv.splits / conv.tile_blocks;
+  int64_t begin = block * conv.tiles;
+  int count = static_cast<int>(min(conv.tiles, conv.grid.all - begin));
+  const int64_t depth = conv.filters.channels;
+  const int64_t v_stride = element_stride(conv.blocks_of_channels * conv.tiles * lanes);
+  const int64_t m_stride = element_stride(conv.tiles * kPanel<T>);
+
+  Planes<T> planes = conv.planes;
+  planes.first += group * depth * planes.height * planes.width;
+  transform_input_tiles(planes, conv.grid, conv.g.pad_top, conv.g.pad_left, begin, count,
+                        {v_stride, lanes, conv.tiles * lanes}, memory.v);
+
+  // Rows are dealt out evenly over the register tiles.
+  int row_blocks = static_cast<int>(ceil_div(count, kRows));
+  int64_t last_panel = min(conv.filters.panels(), (split + 1) * conv.panels);
+  for (int64_t panel = split * conv.panels; panel < last_panel; ++panel) {
+    for (int64_t k = 0; k < depth; k += conv.chunk) {
+      int64_t size = min(conv.chunk, depth - k);
+      const T* u = memory.u;
+      int64_t u_stride = element_stride(conv.chunk * kPanel<T>);
+      if (conv.transform_here) {
+        transform_filters(conv.filters, group, panel, k, k + size, u_stride, memory.u);
+      } else {
+        u_stride = conv.filters.packed_stride();
+        u = conv.packed +
+            (group * conv.filters.panels() + panel) * conv.filters.panel_elements() +
+            k * kPanel<T>;
+      }
+      for (int e = 0; e < kTileElements; ++e)
+        for (int r = 0; r < row_blocks; ++r) {
+          int first = count * r / row_blocks, rows = count * (r + 1) / row_blocks - first;
+          choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
+              size, memory.v + e * v_stride + (k * conv.tiles + first * lanes),
+              conv.tiles * lanes, u + e * u_stride, memory.m + e * m_stride + first * kPanel<T>,
+              k > 0);
+        }
+    }
+    if (!write_tiles(conv, begin, count, group, panel, memory.m)) return false;
+  }
+  return true;
+}
+
+template <class T>
+void pack(const Filters<T>& filters, int64_t groups, T* packed, int threads) {
+  parallel_for(groups * filters.panels(), threads, [&](int64_t task) {
+    transform_filters(filters, task / filters.panels(), task % filters.panels(), 0,
+                      filters.channels, filters.packed_stride(),
+                      packed + task * filters.panel_elements());
+  });
+}
+
+template <class T>
+int convolve(const T* x, const T* weight, const T* packed, const T* bias, const ConvGeometry& g,
+             Activation activation, bool turned, T* out, int threads) {
+  Planes<T> planes = {x,
+                      x + g.batch * g.channels * g.height * g.width,
+                      g.channels / g.groups,
+                      g.channels * g.height * g.width,
+                      g.height,
+                      g.width};
+  Winograd<T> conv{filters_of(weight, g, turned),
+                   planes,
+                   TileGrid::of(g.batch, g.out_h, g.out_w),
+                   bias, packed, out, g, activation, 0, 0, 0, 0, 0, 0, false};
+  if (conv.grid.all == 0) return kDone;
+  divide(conv, threads);
+  if (!conv.packed && !conv.transform_here) {
+    auto* shared = static_cast<T*>(shared_workspace(packed_elements(conv.filters, g.groups) *
+                                                    static_cast<int64_t>(sizeof(T))));
+    if (!shared) return kNoMemory;
+    pack(conv.filters, g.groups, shared, threads);
+    conv.packed = shared;
+  }
+  WinogradMemory<T> sizes;
+  int64_t bytes = lay_out<T>(conv, nullptr, sizes);
+  int result = kDone;
+  parallel_for(g.groups * conv.tile_blocks * conv.splits, threads, [&](int64_t task) {
+    if (__atomic_load_n(&result, __ATOMIC_RELAXED) != kDone) return;
+    WinogradMemory<T> memory;
+    auto* base = static_cast<T*>(workspace(bytes));
+    if (!base) return note(&result, kNoMemory);
+    lay_out(conv, base, memory);
+    if (!run_task(conv, task, memory)) note(&result, kNotFinite);
+  });
+  return result;
+}
+
+}  // namespace
+
+bool winograd_serves(const ConvGeometry& g) {
+  return g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.dilation_h == 1 && g.dilation_w == 1 &&
+         g.channels > 0 && g.filters > 0;
+}
+
+int64_t winograd_packed_bytes(Dtype dtype, const ConvGeometry& g) {
+  if (dtype == kFloat32)
+    return packed_elements(filters_of<float>(nullptr, g, false), g.groups) * 4;
+  return packed_elements(filters_of<double>(nullptr, g, false), g.groups) * 8;
+}
+
+void winograd_pack(Dtype dtype, const void* weight, const ConvGeometry& g, void* packed,
+                   int threads) {
+  if (dtype == kFloat32)
+    pack(filters_of(static_cast<const float*>(weight), g, false), g.groups,
+         static_cast<float*>(packed), threads);
+  else
+    pack(filters_of(static_cast<const double*>(weight), g, false), g.groups,
+         static_cast<double*>(packed), threads);
+}
+
+int winograd(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
+             const ConvGeometry& g, Activation activation, bool turned, void* out, int threads) {
+  if (dtype == kFloat32)
+    return convolve(static_cast<const float*>(x), static_cast<const float*>(weight),
+                    static_cast<const float*>(packed), static_cast<const float*>(bias), g,
+                    activation, turned, static_cast<float*>(out), threads);
+  return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
+                  static_cast<const double*>(packed), static_cast<const double*>(bias), g,
+                  activation, turned, static_cast<double*>(out), threads);
+}
+
+}  // namespace fastdl::FASTDL_ISA
