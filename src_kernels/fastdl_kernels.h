@@ -6,6 +6,7 @@
 // an int need memory of their own, and return 0, or 1 if there is none.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace fastdl {
@@ -120,5 +121,18 @@ void* workspace(int64_t bytes);
 void* shared_workspace(int64_t bytes);
 // Makes the module safe to fork.
 void install_fork_handler();
+
+// output_memory.cpp: memory of results, at least `bytes` long and aligned to 64 bytes, kept for the
+// next result once it is given back. Any thread may call these.
+struct OutputMemory {
+  int64_t limit_bytes, kept_bytes, used_bytes, made, reused;
+};
+void* take_output(size_t bytes);
+void give_back_output(void* memory);
+void* resize_output(void* memory, size_t bytes);
+OutputMemory output_memory();
+void limit_output_memory(int64_t bytes);
+void empty_output_memory();
+void install_output_fork_handler();
 
 }  // namespace fastdl

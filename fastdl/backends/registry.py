@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -73,6 +73,16 @@ def _default() -> str:
     return next(name for name in FALLBACK if why_missing(name) is None)
 
 
+@cache
+def _environment() -> Callable[[str], str | None]:
+    """What reads an environment variable, at every call: it may be set at any time."""
+    if why_missing("compiled") is None:
+        from .compiled._kernels import environment
+
+        return environment
+    return os.environ.get
+
+
 def current_name(name: str | None = None) -> str:
     """The backend that a call takes: ``name``, else use_backend, FASTDL_BACKEND, the fallback."""
     if name is not None:
@@ -80,7 +90,7 @@ def current_name(name: str | None = None) -> str:
     chosen = _chosen.get()
     if chosen is not None:
         return chosen
-    from_environment = os.environ.get("FASTDL_BACKEND")
+    from_environment = _environment()("FASTDL_BACKEND")
     if from_environment:
         return _checked(from_environment, "FASTDL_BACKEND")
     return _default()
