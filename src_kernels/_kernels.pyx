@@ -67,9 +67,10 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         int64_t batch, channels, size
     cppclass Table:
         const char* name
-        int conv2d_algorithm(Dtype, const ConvGeometry*, int, int)
+        int conv2d_algorithm(Dtype, const ConvGeometry*, int, bint, int)
         int64_t conv2d_packed_bytes(Dtype, const ConvGeometry*, int)
         void conv2d_pack(Dtype, const void*, const ConvGeometry*, int, void*, int)
+        int64_t conv2d_workspace_bytes(Dtype, const ConvGeometry*, int, bint, int)
         int conv2d(Dtype, const void*, const void*, const void*, const void*, const ConvGeometry*,
                    Activation, int, void*, int)
         int conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*, int, void*,
@@ -191,6 +192,10 @@ cdef inline int threads() noexcept nogil:
 
 cdef inline Dtype dtype_of(ndarray a) noexcept nogil:
     return kFloat64 if PyArray_TYPE(a) == cnp.NPY_FLOAT64 else kFloat32
+
+
+cdef inline Dtype dtype_of_kind(dtype kind) noexcept:
+    return kFloat64 if kind.type_num == cnp.NPY_FLOAT64 else kFloat32
 
 
 cdef inline void* address_of(object a) except? NULL:
@@ -366,16 +371,25 @@ cdef int convolve(const Table* kernels, Dtype kind, ndarray x, ndarray weight, o
     return need_memory(failed)
 
 
-def conv2d_algorithms(geometry, dtype kind):
+def conv2d_algorithms(geometry, dtype kind, bint prepared=False):
     cdef ConvGeometry g = conv_geometry(geometry)
-    cdef Dtype d = kFloat64 if kind.type_num == cnp.NPY_FLOAT64 else kFloat32
+    cdef Dtype d = dtype_of_kind(kind)
     cdef int n = threads_for(&g)
-    cdef int chosen = table.conv2d_algorithm(d, &g, kAuto, n)
+    cdef int chosen = table.conv2d_algorithm(d, &g, kAuto, prepared, n)
     serving = [chosen]
     for i in range(1, len(ALGORITHMS) + 1):
-        if i != chosen and table.conv2d_algorithm(d, &g, i, n) == i:
+        if i != chosen and table.conv2d_algorithm(d, &g, i, prepared, n) == i:
             serving.append(i)
     return tuple([ALGORITHMS[i - 1] for i in serving])
+
+
+def conv2d_bytes(geometry, dtype kind, algorithm, bint prepared=False):
+    cdef ConvGeometry g = conv_geometry(geometry)
+    cdef Dtype d = dtype_of_kind(kind)
+    cdef int a = algorithm_of(algorithm)
+    cdef int64_t packed = table.conv2d_packed_bytes(d, &g, a)
+    prepared = prepared and packed > 0
+    return table.conv2d_workspace_bytes(d, &g, a, prepared, threads_for(&g)), packed
 
 
 def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out,
@@ -548,6 +562,15 @@ def remember_conv2d(x, weight, stride, padding, dilation, groups, activation, al
         memcpy(place.key, key, sizeof(key))
 
 
+cdef bint same_bytes(object first, object second):
+    """Whether two arrays of one size hold the same bytes, the first being contiguous; or are None."""
+    if first is None or second is None:
+        return first is second
+    return PyArray_ISCARRAY_RO(<ndarray?> second) and memcmp(
+        PyArray_DATA(<ndarray> first), PyArray_DATA(<ndarray> second),
+        PyArray_NBYTES(<ndarray> first)) == 0
+
+
 cdef class PreparedConv2d:
     """A convolution of one geometry with its weights, packed for the algorithm.
 
@@ -582,10 +605,9 @@ cdef class PreparedConv2d:
         """Name of its instruction set."""
         return self.kernels.name.decode()
 
-    @property
-    def packed_bytes(self):
-        """Bytes of the packed weights, 0 if it reads them as they are."""
-        return 0 if self.packed is None else self.packed.nbytes
+    def holds(self, weight, bias):
+        """Whether its arrays have the same bytes as these."""
+        return same_bytes(self.weight, weight) and same_bytes(self.bias, bias)
 
     def ordinary_call(self, x, out):
         """The result for an ordinary x and out (or None), else None."""

@@ -217,10 +217,20 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
 }
 
 template <class T>
+int64_t workspace_bytes(const ConvGeometry& g, int threads) {
+  Convolution<T> conv{nullptr, nullptr, nullptr, nullptr, g, kIdentity,
+                      0,       0,       0,       0,       0, 0,
+                      0,       0,       0,       0,       0, 0};
+  divide(conv, threads);
+  TaskMemory<T> sizes;
+  return lay_out(conv, nullptr, sizes) * min(threads, g.groups * conv.blocks * conv.splits);
+}
+
+template <class T>
 int run(const void* x, const void* weight, const void* packed, const void* bias,
         const ConvGeometry& g, Activation activation, int algorithm, void* out, int threads) {
   if (g.batch * g.out_h * g.out_w == 0) return kDone;
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, threads);
+  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, packed, threads);
   if (algorithm == kWinograd) {
     int result =
         winograd(kDtype<T>, x, weight, packed, bias, g, activation, false, out, threads);
@@ -232,6 +242,10 @@ int run(const void* x, const void* weight, const void* packed, const void* bias,
 }
 
 }  // namespace
+
+int64_t direct_workspace_bytes(Dtype dtype, const ConvGeometry& g, int threads) {
+  return (dtype == kFloat32 ? workspace_bytes<float> : workspace_bytes<double>)(g, threads);
+}
 
 int conv2d(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
            const ConvGeometry* g, Activation activation, int algorithm, void* out, int threads) {

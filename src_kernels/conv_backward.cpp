@@ -54,7 +54,7 @@ template <class T>
 int turned_convolution(const T* grad, const T* weight, const ConvGeometry& g, int algorithm,
                        T* out, int threads) {
   ConvGeometry turned = turned_geometry(g);
-  if (conv2d_algorithm(kDtype<T>, &turned, algorithm, threads) == kWinograd) {
+  if (conv2d_algorithm(kDtype<T>, &turned, algorithm, false, threads) == kWinograd) {
     int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, turned, kIdentity, true, out,
                           threads);
     if (result != kNotFinite) return result;
@@ -329,7 +329,7 @@ int conv2d_grad_input(Dtype dtype, const void* grad, const void* weight, const C
 
 int conv2d_grad_weight(Dtype dtype, const void* grad, const void* x, const ConvGeometry* g,
                        int algorithm, void* out, int threads) {
-  if (conv2d_algorithm(dtype, g, algorithm, threads) == kWinograd) {
+  if (conv2d_algorithm(dtype, g, algorithm, false, threads) == kWinograd) {
     int result = winograd_grad_weight(dtype, grad, x, *g, out, threads);
     if (result != kNotFinite) return result;
   }

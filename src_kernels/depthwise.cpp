@@ -201,6 +201,14 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
 }
 
 template <class T>
+int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads) {
+  Strip<T> strip(g);
+  int64_t rows = strip_out_rows(g, strip);
+  int64_t bytes = g.kernel_w * 8 + rows_read(g, rows) * strip.row * static_cast<int64_t>(sizeof(T));
+  return bytes * min(threads, g.batch * g.channels * ceil_div(g.out_h, rows));
+}
+
+template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads) {
   Strip<T> strip(g);
@@ -273,6 +281,8 @@ template int depthwise(const float*, const float*, const float*, const ConvGeome
                        float*, int);
 template int depthwise(const double*, const double*, const double*, const ConvGeometry&,
                        Activation, double*, int);
+template int64_t depthwise_workspace_bytes<float>(const ConvGeometry&, int);
+template int64_t depthwise_workspace_bytes<double>(const ConvGeometry&, int);
 template int depthwise_grad_input(const float*, const float*, const ConvGeometry&, float*, int);
 template int depthwise_grad_input(const double*, const double*, const ConvGeometry&, double*, int);
 template int depthwise_grad_weight(const float*, const float*, const ConvGeometry&, float*, int);

@@ -42,13 +42,16 @@ struct NormGeometry {
 struct Table {
   const char* name;
 
-  // algorithm.cpp: what a call takes if it wants `algorithm`, or -1 if that does not serve; the
-  // bytes of the weights as an algorithm reads them, 0 if it takes them as they are; and the
-  // making of those.
-  int (*conv2d_algorithm)(Dtype, const ConvGeometry*, int algorithm, int threads);
+  // algorithm.cpp: what a call takes if it wants `algorithm`, or -1 if that does not serve, with
+  // weights that are packed beforehand or not; the bytes of the weights as an algorithm reads them,
+  // 0 if it takes them as they are; the making of those; and the memory that a call works in, on
+  // all threads.
+  int (*conv2d_algorithm)(Dtype, const ConvGeometry*, int algorithm, bool packed, int threads);
   int64_t (*conv2d_packed_bytes)(Dtype, const ConvGeometry*, int algorithm);
   void (*conv2d_pack)(Dtype, const void* weight, const ConvGeometry*, int algorithm, void* packed,
                       int threads);
+  int64_t (*conv2d_workspace_bytes)(Dtype, const ConvGeometry*, int algorithm, bool packed,
+                                    int threads);
 
   // conv.cpp, conv_backward.cpp; packed and bias may be null, the algorithm must serve
   int (*conv2d)(Dtype, const void* x, const void* weight, const void* packed, const void* bias,

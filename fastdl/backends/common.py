@@ -76,9 +76,18 @@ def _clipped(
     return [min(start + kernel, size + margin) - max(start, -margin) for start in starts]
 
 
-def direct_only(geometry: ConvGeometry, dtype: np.dtype[Any]) -> tuple[str, ...]:
+def direct_only(
+    geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
+) -> tuple[str, ...]:
     """``conv2d_algorithms`` of a backend that sums as the formula says."""
     return ("direct",)
+
+
+def untold_bytes(
+    geometry: ConvGeometry, dtype: np.dtype[Any], algorithm: str, prepared: bool = False
+) -> tuple[None, int]:
+    """``conv2d_bytes`` of a backend that packs no weights and does not count what it works in."""
+    return None, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,9 @@ class Prepared:
     activation: Activation
 
     isa: ClassVar[str | None] = None
-    packed_bytes: ClassVar[int] = 0
-    workspace_bytes: ClassVar[int] = 0
+
+    def holds(self, weight: Array, bias: Array | None) -> bool:
+        return np.array_equal(self.weight, weight) and np.array_equal(self.bias, bias)
 
     def ordinary_call(self, x: Any, out: Any) -> Array | None:
         return None

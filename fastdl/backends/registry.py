@@ -18,6 +18,7 @@ from .table import Backend
 NAMES = ("compiled", "jit", "reference", "naive")
 #: Tried in this order when nobody names one. The naive loops serve only by name.
 FALLBACK = ("compiled", "jit", "reference")
+_BY_FALLBACK = f"the first that works here of {', '.join(FALLBACK)}"
 
 _chosen: ContextVar[str | None] = ContextVar("fastdl_backend", default=None)
 
@@ -83,22 +84,27 @@ def _environment() -> Callable[[str], str | None]:
     return os.environ.get
 
 
-def current_name(name: str | None = None) -> str:
-    """The backend that a call takes: ``name``, else use_backend, FASTDL_BACKEND, the fallback."""
+def choice(name: str | None = None) -> tuple[str, str]:
+    """The backend that a call takes, and what chose it: ``name``, or what comes after it."""
     if name is not None:
-        return _checked(name, "backend")
+        return _checked(name, "backend"), "named by backend="
     chosen = _chosen.get()
     if chosen is not None:
-        return chosen
+        return chosen, "chosen by use_backend"
     from_environment = _environment()("FASTDL_BACKEND")
     if from_environment:
-        return _checked(from_environment, "FASTDL_BACKEND")
-    return _default()
+        return _checked(from_environment, "FASTDL_BACKEND"), "named by FASTDL_BACKEND"
+    return _default(), _BY_FALLBACK
+
+
+def current_name(name: str | None = None) -> str:
+    """The backend that a call takes."""
+    return choice(name)[0]
 
 
 def get(name: str | None = None) -> Backend:
-    """The table of kernels that serves a call; see `current_name`."""
-    return _module(current_name(name))
+    """The table of kernels that serves a call."""
+    return _module(choice(name)[0])
 
 
 @contextmanager

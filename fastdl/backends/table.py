@@ -45,13 +45,8 @@ class PreparedConv2d(Protocol):
     def isa(self) -> str | None:
         """The instruction set that it was prepared for; None where that means nothing."""
 
-    @property
-    def packed_bytes(self) -> int:
-        """What the packed weights take, beside the weights themselves."""
-
-    @property
-    def workspace_bytes(self) -> int:
-        """What a call needs on all threads; kept by the threads, and shared by all calls."""
+    def holds(self, weight: Array, bias: Array | None) -> bool:
+        """Whether it was prepared with arrays of the same values as these."""
 
     def ordinary_call(self, x: Any, out: Any) -> Array | None:
         """The result of a call that needs no further check: None if this is not such a one."""
@@ -90,8 +85,25 @@ class Backend(Protocol):
         Here and below ``algorithm`` is one of `conv2d_algorithms`, or None.
         """
 
-    def conv2d_algorithms(self, geometry: ConvGeometry, dtype: np.dtype[Any]) -> tuple[str, ...]:
-        """Every algorithm that serves such a convolution; the backend's own choice comes first."""
+    def conv2d_algorithms(
+        self, geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
+    ) -> tuple[str, ...]:
+        """Every algorithm that serves such a convolution; the backend's own choice comes first.
+
+        ``prepared``: for `conv2d_prepared`, which packs weights beforehand.
+        """
+
+    def conv2d_bytes(
+        self,
+        geometry: ConvGeometry,
+        dtype: np.dtype[Any],
+        algorithm: str,
+        prepared: bool = False,
+    ) -> tuple[int | None, int]:
+        """What a call works in, on all threads, and what packed weights take.
+
+        The first is None where the backend does not tell.
+        """
 
     def conv2d_prepared(
         self,
@@ -99,7 +111,7 @@ class Backend(Protocol):
         bias: Array | None,
         geometry: ConvGeometry,
         activation: Activation,
-        algorithm: Algorithm,
+        algorithm: str,
     ) -> PreparedConv2d:
         """conv2d with these weights, which it may keep, and with what can be done beforehand done."""
 

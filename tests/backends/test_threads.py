@@ -150,7 +150,8 @@ def test_omp_num_threads_sets_the_number() -> None:
 
 
 @pytest.mark.skipif(
-    fastdl.available_backends()["compiled"] is not None, reason="threadpoolctl acts on the OpenMP library"
+    fastdl.available_backends()["compiled"] is not None,
+    reason="threadpoolctl acts on the OpenMP library",
 )
 @pytest.mark.usefixtures("threads")
 def test_threadpoolctl_is_obeyed() -> None:

@@ -3,7 +3,7 @@
 Read `gemm` for the convolution, `microkernel` for what it is built on, `pool` for the threads.
 """
 
-from ..common import direct_only, prepared_by
+from ..common import direct_only, prepared_by, untold_bytes
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
@@ -22,6 +22,7 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 DENSE = True
 
 conv2d_algorithms = direct_only
+conv2d_bytes = untold_bytes
 conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
 
@@ -36,6 +37,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_algorithms",
+    "conv2d_bytes",
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
