@@ -9,6 +9,7 @@ in place. Without the compiled backend there is no such memory, and NumPy serves
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -53,12 +54,15 @@ def _kernels() -> ModuleType | None:
     return _kernels
 
 
+@cache
+def _allocate() -> Callable[[Shape, np.dtype[Any]], Array]:
+    kernels = _kernels()
+    return np.empty if kernels is None else kernels.empty
+
+
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Uninitialised memory of a result."""
-    kernels = _kernels()
-    if kernels is None:
-        return np.empty(shape, dtype)
-    return kernels.empty(shape, dtype)  # type: ignore[no-any-return]
+    return _allocate()(shape, dtype)
 
 
 def memory_pool() -> MemoryPool:

@@ -159,7 +159,7 @@ def set_max_threads(int threads):
 
 
 def environment(str name):
-    """The value of an environment variable, None if it is not set: os.environ.get, ten times faster."""
+    """As os.environ.get, which takes ten times as long."""
     cdef const char* value = getenv(PyUnicode_AsUTF8(name))
     return None if value == NULL else (<bytes> value).decode(errors="surrogateescape")
 
@@ -563,7 +563,7 @@ def remember_conv2d(x, weight, stride, padding, dilation, groups, activation, al
 
 
 cdef bint same_bytes(object first, object second):
-    """Whether two arrays of one size hold the same bytes, the first being contiguous; or are None."""
+    """Whether both are None, or arrays (of one size, the first contiguous) of the same bytes."""
     if first is None or second is None:
         return first is second
     return PyArray_ISCARRAY_RO(<ndarray?> second) and memcmp(

@@ -55,6 +55,8 @@ def elementwise_output(out: Any, x: Array, name: str = "x") -> Array:
 
     So ``out`` may be ``x`` itself, or another array on exactly its memory.
     """
+    if out is None:
+        return empty(x.shape, x.dtype)
     if isinstance(out, np.ndarray) and _same_memory(out, x):
         return output(out, x.shape, x.dtype)
     return output(out, x.shape, x.dtype, **{name: x})
