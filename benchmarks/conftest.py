@@ -90,7 +90,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @lru_cache(maxsize=1)
 def _chosen(config: pytest.Config) -> tuple[list[Layer], list[Implementation]]:
-    ours = [name for name, reason in fastdl.backends().items() if reason is None]
+    ours = [name for name, reason in fastdl.available_backends().items() if reason is None]
     against = config.getoption("--against")
     others = peers([] if against == "none" else against.split(","), fastdl.get_num_threads())
     layers = select(config.getoption("--layers").split(","))

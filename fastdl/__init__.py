@@ -8,7 +8,7 @@ float64, with the names and arguments of ``torch.nn.functional``. See
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
-from .backends.registry import backends, use_backend
+from .backends.registry import available_backends, use_backend
 from .errors import (
     ArgumentError,
     BackendError,
@@ -53,6 +53,9 @@ from .functional import (
     tanh,
     tanh_backward,
 )
+from .functional.explain import Explanation, explain
+from .functional.plan import Conv2dPlan
+from .memory import MemoryPool, empty_memory_pool, memory_pool, set_memory_pool
 from .threads import get_num_threads, set_num_threads
 
 try:
@@ -63,17 +66,20 @@ except PackageNotFoundError:  # run from a checkout that was never installed
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "Conv2dPlan",
     "DTypeError",
     "DataError",
+    "Explanation",
     "FastdlError",
+    "MemoryPool",
     "MissingPackageError",
     "OutputError",
     "ShapeError",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "available_backends",
     "avg_pool2d",
     "avg_pool2d_backward",
-    "backends",
     "batch_norm",
     "batch_norm_backward",
     "col2im",
@@ -85,6 +91,8 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "empty_memory_pool",
+    "explain",
     "get_num_threads",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
@@ -95,8 +103,10 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "memory_pool",
     "relu",
     "relu_backward",
+    "set_memory_pool",
     "set_num_threads",
     "sigmoid",
     "sigmoid_backward",

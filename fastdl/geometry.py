@@ -7,9 +7,8 @@ dilation, stands here and nowhere else.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .errors import ArgumentError, DTypeError, ShapeError
 
@@ -29,14 +28,14 @@ MAX_ELEMENTS = 2**63 - 1
 MAX_INTEGER = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class ConvGeometry:
+class ConvGeometry(NamedTuple):
     """The integers of one convolution: ``(N, C, H, W) * (O, C/groups, KH, KW) -> (N, O, OH, OW)``.
 
     Padding at the bottom and the right is not listed: ``out_h`` and ``out_w``
     say all that a kernel needs. Input position of output row ``i`` and kernel
     row ``k``: ``i * stride_h - pad_top + k * dilation_h``; whatever falls
-    outside ``0 <= row < height`` reads as zero.
+    outside ``0 <= row < height`` reads as zero. A tuple, so that the compiled
+    kernels take its fields over in their order.
     """
 
     batch: int
@@ -94,8 +93,7 @@ class ConvGeometry:
         return 2 * self.batch * self.filters * self.out_h * self.out_w * taps
 
 
-@dataclass(frozen=True, slots=True)
-class PoolGeometry:
+class PoolGeometry(NamedTuple):
     """The integers of one pool: ``(N, C, H, W) -> (N, C, OH, OW)``.
 
     Window ``(i, j)`` starts at row ``i * stride_h - pad_h`` and column
@@ -137,8 +135,10 @@ def out_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -
     return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def integer(name: str, value: Any, minimum: int) -> int:
-    """``value`` as an int of at least ``minimum``."""
+def integer(name: str, value: Any, minimum: int, bits: int = 31) -> int:
+    """``value`` as an int of at least ``minimum`` and below ``2**bits``."""
+    if type(value) is int and minimum <= value <= MAX_INTEGER:
+        return value
     if isinstance(value, bool):
         raise DTypeError(f"{name} must be an integer, got {value!r}")
     try:
@@ -147,8 +147,8 @@ def integer(name: str, value: Any, minimum: int) -> int:
         raise DTypeError(f"{name} must be an integer, got {value!r}") from None
     if number < minimum:
         raise ArgumentError(f"{name} must be at least {minimum}, got {value!r}")
-    if number > MAX_INTEGER:
-        raise ArgumentError(f"{name} must be below 2**31, got {value!r}")
+    if number >= 2**bits:
+        raise ArgumentError(f"{name} must be below 2**{bits}, got {value!r}")
     return number
 
 

@@ -7,10 +7,31 @@ the instruction set that was picked. What a kernel computes is written in the ta
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint8_t
-from numpy cimport PyArray_DATA, PyArray_DIM, PyArray_NDIM, PyArray_SIZE, PyArray_TYPE, ndarray
-
-from ..limits import requested as _requested
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.pycapsule cimport PyCapsule_New
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport getenv
+from libc.string cimport memcmp, memcpy, memset
+from numpy cimport (
+    PyArray_DATA,
+    PyArray_DIM,
+    PyArray_ISCARRAY_RO,
+    PyArray_ISWRITEABLE,
+    PyArray_ITEMSIZE,
+    PyArray_NBYTES,
+    PyArray_NDIM,
+    PyArray_SimpleNew,
+    PyArray_SIZE,
+    PyArray_TYPE,
+    PyDataMem_Handler,
+    PyDataMem_SetHandler,
+    dtype,
+    ndarray,
+    npy_intp,
+)
 
 cnp.import_array()
 
@@ -46,9 +67,10 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         int64_t batch, channels, size
     cppclass Table:
         const char* name
-        int conv2d_algorithm(Dtype, const ConvGeometry*, int, int)
+        int conv2d_algorithm(Dtype, const ConvGeometry*, int, bint, int)
         int64_t conv2d_packed_bytes(Dtype, const ConvGeometry*, int)
         void conv2d_pack(Dtype, const void*, const ConvGeometry*, int, void*, int)
+        int64_t conv2d_workspace_bytes(Dtype, const ConvGeometry*, int, bint, int)
         int conv2d(Dtype, const void*, const void*, const void*, const void*, const ConvGeometry*,
                    Activation, int, void*, int)
         int conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*, int, void*,
@@ -84,10 +106,22 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
     const Table* table_at(int)
     bint table_runs_here(int)
     void install_fork_handler()
+    cppclass OutputMemory:
+        int64_t limit_bytes, kept_bytes, used_bytes, made, reused
+    void* take_output(size_t)
+    void give_back_output(void*)
+    void* resize_output(void*, size_t)
+    OutputMemory output_memory()
+    void limit_output_memory(int64_t)
+    void empty_output_memory()
+    void install_output_fork_handler()
 
 
 cdef const Table* table = NULL
+# What set_num_threads asked for; 0 if nothing.
+cdef int requested_threads = 0
 install_fork_handler()
+install_output_fork_handler()
 
 
 # --- instruction sets and threads --------------------------------------------
@@ -119,8 +153,16 @@ def max_threads():
 
 
 def set_max_threads(int threads):
-    """Tell OpenMP what to allow the loops started by this thread."""
+    """Use at most so many threads; OpenMP is told for the loops started by this thread."""
+    global requested_threads
+    requested_threads = threads
     omp_set_num_threads(threads)
+
+
+def environment(str name):
+    """As os.environ.get, which takes ten times as long."""
+    cdef const char* value = getenv(PyUnicode_AsUTF8(name))
+    return None if value == NULL else (<bytes> value).decode(errors="surrogateescape")
 
 
 def multiply_add(bint double_precision, int64_t operations, int threads):
@@ -153,10 +195,9 @@ def write_bytes(ndarray source, ndarray target, int threads):
         table.write_bytes(start, address, size, threads)
 
 
-cdef int threads() except -1:
-    wanted = _requested()
+cdef inline int threads() noexcept nogil:
     cdef int limit = omp_get_max_threads()
-    return limit if wanted is None or wanted > limit else wanted
+    return requested_threads if 0 < requested_threads < limit else limit
 
 
 # --- from Python to C++ --------------------------------------------------------
@@ -166,39 +207,54 @@ cdef inline Dtype dtype_of(ndarray a) noexcept nogil:
     return kFloat64 if PyArray_TYPE(a) == cnp.NPY_FLOAT64 else kFloat32
 
 
+cdef inline Dtype dtype_of_kind(dtype kind) noexcept:
+    return kFloat64 if kind.type_num == cnp.NPY_FLOAT64 else kFloat32
+
+
 cdef inline void* address_of(object a) except? NULL:
     """Where an array's elements are; NULL for None."""
     return NULL if a is None else PyArray_DATA(<ndarray> a)
 
 
-cdef Activation activation_of(object name) except *:
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+ALGORITHMS = ("direct", "depthwise", "winograd")
+
+
+cdef int number_of(object name, tuple names) except -2:
+    """Its number in C++, where 0 stands for None; -1 if there is no such name."""
     if name is None:
-        return kIdentity
-    if name == "relu":
-        return kRelu
-    return kSigmoid if name == "sigmoid" else kTanh
+        return 0
+    if type(name) is str and name in names:
+        return names.index(name) + 1
+    return -1
 
 
-cdef ConvGeometry conv_geometry(object g) except *:
-    cdef ConvGeometry c
-    c.batch, c.channels, c.height, c.width = g.batch, g.channels, g.height, g.width
-    c.filters, c.kernel_h, c.kernel_w = g.filters, g.kernel_h, g.kernel_w
-    c.stride_h, c.stride_w = g.stride_h, g.stride_w
-    c.pad_top, c.pad_left = g.pad_top, g.pad_left
-    c.dilation_h, c.dilation_w = g.dilation_h, g.dilation_w
-    c.groups, c.out_h, c.out_w = g.groups, g.out_h, g.out_w
-    return c
+cdef inline Activation activation_of(object name) except *:
+    return <Activation> number_of(name, ACTIVATIONS)
 
 
-cdef PoolGeometry pool_geometry(object g) except *:
-    cdef PoolGeometry c
-    c.batch, c.channels, c.height, c.width = g.batch, g.channels, g.height, g.width
-    c.kernel_h, c.kernel_w = g.kernel_h, g.kernel_w
-    c.stride_h, c.stride_w = g.stride_h, g.stride_w
-    c.pad_h, c.pad_w = g.pad_h, g.pad_w
-    c.dilation_h, c.dilation_w = g.dilation_h, g.dilation_w
-    c.out_h, c.out_w = g.out_h, g.out_w
-    return c
+cdef inline int algorithm_of(object name) except -2:
+    return number_of(name, ALGORITHMS)
+
+
+cdef int take_fields(object geometry, int64_t* fields) except -1:
+    """The fields of a geometry, a named tuple, which its C++ struct has in the same order."""
+    cdef Py_ssize_t i
+    for i in range(PyTuple_GET_SIZE(geometry)):
+        fields[i] = <object> PyTuple_GET_ITEM(geometry, i)
+    return 0
+
+
+cdef ConvGeometry conv_geometry(geometry) except *:
+    cdef ConvGeometry g
+    take_fields(geometry, <int64_t*> &g)
+    return g
+
+
+cdef PoolGeometry pool_geometry(geometry) except *:
+    cdef PoolGeometry g
+    take_fields(geometry, <int64_t*> &g)
+    return g
 
 
 cdef AdaptiveGeometry adaptive_geometry(ndarray large, ndarray small) noexcept:
@@ -225,36 +281,356 @@ cdef int need_memory(int failed) except -1:
     return 0
 
 
+# --- memory of results ----------------------------------------------------------
+
+
+cdef void* allocate(void* context, size_t size) noexcept nogil:
+    return take_output(size)
+
+
+cdef void* allocate_zeros(void* context, size_t count, size_t size) noexcept nogil:
+    cdef void* memory = take_output(count * size)
+    return memset(memory, 0, count * size) if memory else NULL
+
+
+cdef void* reallocate(void* context, void* memory, size_t size) noexcept nogil:
+    return resize_output(memory, size)
+
+
+cdef void release(void* context, void* memory, size_t size) noexcept nogil:
+    give_back_output(memory)
+
+
+# How NumPy allocates while it is told to: the array owns its memory like any other.
+cdef PyDataMem_Handler output_handler
+memcpy(output_handler.name, b"fastdl", 7)
+output_handler.version = 1
+output_handler.allocator.malloc = allocate
+output_handler.allocator.calloc = allocate_zeros
+output_handler.allocator.realloc = reallocate
+output_handler.allocator.free = release
+cdef object from_output_memory = PyCapsule_New(&output_handler, "mem_handler", NULL)
+
+cdef enum:
+    # Bytes; below them NumPy's own memory is as fast.
+    SMALLEST_BLOCK = 262144
+    # No array has more (NPY_MAXDIMS).
+    MAX_DIMENSIONS = 64
+
+
+cdef ndarray new_array(int dimensions, npy_intp* shape, int type_number, double bytes):
+    """An uninitialised array."""
+    if bytes < SMALLEST_BLOCK:
+        return PyArray_SimpleNew(dimensions, shape, type_number)
+    usual = PyDataMem_SetHandler(from_output_memory)
+    try:
+        return PyArray_SimpleNew(dimensions, shape, type_number)
+    finally:
+        PyDataMem_SetHandler(usual)
+
+
+def empty(tuple shape, dtype kind):
+    """As numpy.empty; large arrays come from the memory of results."""
+    cdef npy_intp sizes[MAX_DIMENSIONS]
+    cdef double bytes = kind.itemsize
+    cdef int axis
+    for axis in range(len(shape)):
+        sizes[axis] = shape[axis]
+        bytes *= <double> sizes[axis]
+    return new_array(<int> len(shape), sizes, kind.type_num, bytes)
+
+
+def memory_state():
+    """Bytes: the limit, those kept, those in arrays; blocks made and reused."""
+    cdef OutputMemory memory = output_memory()
+    return (memory.limit_bytes, memory.kept_bytes, memory.used_bytes, memory.made, memory.reused)
+
+
+def limit_memory(int64_t bytes):
+    """Keep at most so many bytes."""
+    limit_output_memory(bytes)
+
+
+def empty_memory():
+    """Give what is kept back to the system."""
+    empty_output_memory()
+
+
 # --- convolution ----------------------------------------------------------------
 
 
-def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out):
-    cdef ConvGeometry g = conv_geometry(geometry)
-    cdef Activation a = activation_of(activation)
+cdef enum:
+    # Multiplications and additions that take longer than to start a thread.
+    WORK_OF_A_THREAD = 500000
+
+
+cdef int threads_for(const ConvGeometry* g) noexcept nogil:
+    cdef double work = <double> g.batch * g.filters * g.out_h * g.out_w
+    work *= <double> g.channels / g.groups * g.kernel_h * g.kernel_w
+    cdef double most = 1 + work / WORK_OF_A_THREAD
+    cdef int n = threads()
+    return n if n < most else <int> most
+
+
+cdef int convolve(const Table* kernels, Dtype kind, ndarray x, ndarray weight, object packed,
+                  object bias, const ConvGeometry* g, Activation activation, int algorithm,
+                  ndarray out) except -1:
+    cdef void* p = address_of(packed)
     cdef void* b = address_of(bias)
-    cdef int n = threads(), failed
+    cdef int n = threads_for(g), failed
     with nogil:
-        failed = table.conv2d(dtype_of(x), PyArray_DATA(x), PyArray_DATA(weight), NULL, b, &g, a,
-                              kAuto, PyArray_DATA(out), n)
-    need_memory(failed)
+        failed = kernels.conv2d(kind, PyArray_DATA(x), PyArray_DATA(weight), p, b, g, activation,
+                                algorithm, PyArray_DATA(out), n)
+    return need_memory(failed)
 
 
-def conv2d_grad_input(ndarray grad, ndarray weight, geometry, ndarray out):
+def conv2d_algorithms(geometry, dtype kind, bint prepared=False):
     cdef ConvGeometry g = conv_geometry(geometry)
-    cdef int n = threads(), failed
+    cdef Dtype d = dtype_of_kind(kind)
+    cdef int n = threads_for(&g)
+    cdef int chosen = table.conv2d_algorithm(d, &g, kAuto, prepared, n)
+    serving = [chosen]
+    for i in range(1, len(ALGORITHMS) + 1):
+        if i != chosen and table.conv2d_algorithm(d, &g, i, prepared, n) == i:
+            serving.append(i)
+    return tuple([ALGORITHMS[i - 1] for i in serving])
+
+
+def conv2d_bytes(geometry, dtype kind, algorithm, bint prepared=False):
+    cdef ConvGeometry g = conv_geometry(geometry)
+    cdef Dtype d = dtype_of_kind(kind)
+    cdef int a = algorithm_of(algorithm)
+    cdef int64_t packed = table.conv2d_packed_bytes(d, &g, a)
+    prepared = prepared and packed > 0
+    return table.conv2d_workspace_bytes(d, &g, a, prepared, threads_for(&g)), packed
+
+
+def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out,
+           algorithm=None):
+    cdef ConvGeometry g = conv_geometry(geometry)
+    convolve(table, dtype_of(x), x, weight, None, bias, &g, activation_of(activation),
+             algorithm_of(algorithm), out)
+
+
+def conv2d_grad_input(ndarray grad, ndarray weight, geometry, ndarray out, algorithm=None):
+    cdef ConvGeometry g = conv_geometry(geometry)
+    cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
     with nogil:
         failed = table.conv2d_grad_input(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight),
-                                         &g, kAuto, PyArray_DATA(out), n)
+                                         &g, a, PyArray_DATA(out), n)
     need_memory(failed)
 
 
-def conv2d_grad_weight(ndarray grad, ndarray x, geometry, ndarray out):
+def conv2d_grad_weight(ndarray grad, ndarray x, geometry, ndarray out, algorithm=None):
     cdef ConvGeometry g = conv_geometry(geometry)
-    cdef int n = threads(), failed
+    cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
     with nogil:
         failed = table.conv2d_grad_weight(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g,
-                                          kAuto, PyArray_DATA(out), n)
+                                          a, PyArray_DATA(out), n)
     need_memory(failed)
+
+
+# An ordinary call is one that needs no word from the checks: plain arrays, laid out as the kernels
+# read them, of a geometry that passed before. It is recognised and computed here; None sends every
+# other call to the checks, which know what is wrong with it or what it takes.
+
+
+cdef bint is_ordinary(object value, int type_number, int dimensions, const int64_t* shape):
+    if type(value) is not ndarray:
+        return False
+    cdef ndarray array = value
+    if (PyArray_TYPE(array) != type_number or PyArray_NDIM(array) != dimensions
+            or not PyArray_ISCARRAY_RO(array)):
+        return False
+    cdef int axis
+    for axis in range(dimensions):
+        if PyArray_DIM(array, axis) != shape[axis]:
+            return False
+    return True
+
+
+cdef bint are_apart(ndarray first, ndarray second):
+    """Whether two contiguous arrays share no memory."""
+    cdef uintptr_t a = <uintptr_t> PyArray_DATA(first), b = <uintptr_t> PyArray_DATA(second)
+    return a + <uintptr_t> PyArray_NBYTES(first) <= b or b + <uintptr_t> PyArray_NBYTES(second) <= a
+
+
+cdef object ordinary(const Table* kernels, object x, ndarray weight, object packed, object bias,
+                     const ConvGeometry* g, Activation activation, int algorithm, object out):
+    """The convolution, `weight` being ordinary; None if something else is not."""
+    cdef int type_number = PyArray_TYPE(weight)
+    cdef int64_t[4] x_shape = [g.batch, g.channels, g.height, g.width]
+    cdef int64_t[4] out_shape = [g.batch, g.filters, g.out_h, g.out_w]
+    if not is_ordinary(x, type_number, 4, x_shape):
+        return None
+    if bias is not None and not is_ordinary(bias, type_number, 1, &g.filters):
+        return None
+    cdef double bytes = PyArray_ITEMSIZE(weight)
+    if out is None:
+        bytes *= <double> g.batch * g.filters * g.out_h * g.out_w
+        out = new_array(4, <npy_intp*> out_shape, type_number, bytes)
+    elif not (is_ordinary(out, type_number, 4, out_shape) and PyArray_ISWRITEABLE(<ndarray> out)
+              and are_apart(out, x) and are_apart(out, weight)
+              and (bias is None or are_apart(out, bias))):
+        return None
+    convolve(kernels, dtype_of(weight), x, weight, packed, bias, g, activation, algorithm, out)
+    return out
+
+
+cdef enum:
+    # What tells one call from another: the shapes, the type, and the arguments as integers.
+    KEY = 20
+    # One for each remainder of the key's hash: a new geometry takes the place of an old one.
+    SEEN = 512
+
+cdef struct Seen:
+    int64_t key[KEY]
+    ConvGeometry geometry
+
+cdef Seen seen[SEEN]
+
+
+cdef bint take_integer(object value, int64_t* to) except -1:
+    if not PyLong_CheckExact(value):
+        return False
+    cdef int overflow = 0
+    to[0] = PyLong_AsLongLongAndOverflow(value, &overflow)
+    return overflow == 0
+
+
+cdef bint take_pair(object value, int64_t* to) except -1:
+    """One integer twice, or two; False if `value` is something else."""
+    if PyTuple_CheckExact(value):
+        return (len(<tuple> value) == 2 and take_integer((<tuple> value)[0], to)
+                and take_integer((<tuple> value)[1], to + 1))
+    if not take_integer(value, to):
+        return False
+    to[1] = to[0]
+    return True
+
+
+cdef bint take_padding(object value, int64_t* to) except -1:
+    """Its four sides; words stand for themselves, below every number that is allowed."""
+    if PyTuple_CheckExact(value) and len(<tuple> value) == 2:
+        return take_pair((<tuple> value)[0], to) and take_pair((<tuple> value)[1], to + 2)
+    if type(value) is str and (value == "same" or value == "valid"):
+        to[0] = to[1] = to[2] = to[3] = -1 if value == "same" else -2
+        return True
+    if not take_integer(value, to):
+        return False
+    to[1] = to[2] = to[3] = to[0]
+    return True
+
+
+cdef Seen* place_of(object x, object weight, object stride, object padding, object dilation,
+                    object groups, object activation, object algorithm,
+                    int64_t* key) except? NULL:
+    """Where a call with these arguments is kept, and its key; NULL if it is not ordinary."""
+    if type(x) is not ndarray or type(weight) is not ndarray:
+        return NULL
+    cdef ndarray images = x, filters = weight
+    cdef int type_number = PyArray_TYPE(filters), axis
+    if type_number != cnp.NPY_FLOAT32 and type_number != cnp.NPY_FLOAT64:
+        return NULL
+    if (PyArray_NDIM(images) != 4 or PyArray_NDIM(filters) != 4
+            or not PyArray_ISCARRAY_RO(filters)):
+        return NULL
+    for axis in range(4):
+        key[axis] = PyArray_DIM(images, axis)
+        key[4 + axis] = PyArray_DIM(filters, axis)
+    key[17] = type_number
+    key[18] = number_of(activation, ACTIVATIONS)
+    key[19] = number_of(algorithm, ALGORITHMS)
+    if key[18] < 0 or key[19] < 0 or not (
+            take_pair(stride, key + 8) and take_pair(dilation, key + 10)
+            and take_padding(padding, key + 12) and take_integer(groups, key + 16)):
+        return NULL
+    cdef uint64_t hash = 0
+    cdef int i
+    for i in range(KEY):
+        hash = (hash ^ <uint64_t> key[i]) * <uint64_t> 0x9E3779B97F4A7C15
+    return &seen[(hash >> 32) % SEEN]
+
+
+def ordinary_conv2d(x, weight, bias, stride, padding, dilation, groups, activation, algorithm,
+                    out):
+    """conv2d with these arguments if it is an ordinary call, else None."""
+    cdef int64_t key[KEY]
+    cdef Seen* place = place_of(x, weight, stride, padding, dilation, groups, activation,
+                                algorithm, key)
+    if place == NULL or memcmp(key, place.key, sizeof(key)) != 0:
+        return None
+    return ordinary(table, x, weight, None, bias, &place.geometry, <Activation> key[18],
+                    <int> key[19], out)
+
+
+def remember_conv2d(x, weight, stride, padding, dilation, groups, activation, algorithm,
+                    geometry):
+    """Take calls with these arguments, which passed every check, for ordinary ones."""
+    cdef int64_t key[KEY]
+    cdef Seen* place = place_of(x, weight, stride, padding, dilation, groups, activation,
+                                algorithm, key)
+    if place != NULL:
+        place.geometry = conv_geometry(geometry)
+        memcpy(place.key, key, sizeof(key))
+
+
+cdef bint same_bytes(object first, object second):
+    """Whether both are None, or arrays (of one size, the first contiguous) of the same bytes."""
+    if first is None or second is None:
+        return first is second
+    return PyArray_ISCARRAY_RO(<ndarray?> second) and memcmp(
+        PyArray_DATA(<ndarray> first), PyArray_DATA(<ndarray> second),
+        PyArray_NBYTES(<ndarray> first)) == 0
+
+
+cdef class PreparedConv2d:
+    """A convolution of one geometry with its weights, packed for the algorithm.
+
+    Serves by the instruction set that was selected when it was made: others pack otherwise.
+    """
+
+    cdef const Table* kernels
+    cdef ConvGeometry g
+    cdef Activation activation
+    cdef int algorithm
+    cdef ndarray weight
+    cdef object bias, packed
+
+    def __init__(self, ndarray weight, bias, geometry, activation, algorithm):
+        self.kernels = table
+        self.g = conv_geometry(geometry)
+        self.activation = activation_of(activation)
+        self.algorithm = algorithm_of(algorithm)
+        self.weight, self.bias = weight, bias
+        cdef Dtype d = dtype_of(weight)
+        cdef npy_intp bytes = self.kernels.conv2d_packed_bytes(d, &self.g, self.algorithm)
+        if bytes == 0:
+            return
+        self.packed = new_array(1, &bytes, cnp.NPY_UINT8, <double> bytes)
+        cdef void* to = address_of(self.packed)
+        cdef int n = threads()
+        with nogil:
+            self.kernels.conv2d_pack(d, PyArray_DATA(weight), &self.g, self.algorithm, to, n)
+
+    @property
+    def isa(self):
+        """Name of its instruction set."""
+        return self.kernels.name.decode()
+
+    def holds(self, weight, bias):
+        """Whether its arrays have the same bytes as these."""
+        return same_bytes(self.weight, weight) and same_bytes(self.bias, bias)
+
+    def ordinary_call(self, x, out):
+        """The result for an ordinary x and out (or None), else None."""
+        return ordinary(self.kernels, x, self.weight, self.packed, self.bias, &self.g,
+                        self.activation, self.algorithm, out)
+
+    def run(self, ndarray x, ndarray out):
+        """Compute it, x and out being checked."""
+        convolve(self.kernels, dtype_of(x), x, self.weight, self.packed, self.bias, &self.g,
+                 self.activation, self.algorithm, out)
 
 
 def conv2d_grad_bias(ndarray grad, ndarray out):

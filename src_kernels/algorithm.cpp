@@ -9,25 +9,25 @@ namespace fastdl::FASTDL_ISA {
 namespace {
 
 // Whether Winograd's products and transforms are less work than the sum itself, counted in vector
-// operations.
-bool winograd_pays(const ConvGeometry& g) {
+// operations. Weights that are packed beforehand cost nothing.
+bool winograd_pays(const ConvGeometry& g, bool packed) {
   double channels = static_cast<double>(g.channels / g.groups);
   double filters = static_cast<double>(g.filters / g.groups);
   double tiles = static_cast<double>(g.batch * ceil_div(g.out_h, 4) * ceil_div(g.out_w, 4));
   double pixels = static_cast<double>(g.batch * g.out_h * g.out_w);
   double direct = 9 * channels * filters * pixels;
   double products = 36 * channels * filters * tiles;
-  double transforms = 400 * tiles * (channels + filters) + 250 * channels * filters;
+  double transforms = 400 * tiles * (channels + filters) + (packed ? 0 : 250 * channels * filters);
   return channels >= 8 && filters >= 8 && products + transforms < direct;
 }
 
 }  // namespace
 
-int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, int) {
+int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, bool packed, int) {
   switch (algorithm) {
     case kAuto:
       if (is_depthwise(*g)) return kDepthwise;
-      return dtype == kFloat32 && winograd_serves(*g) && winograd_pays(*g) ? kWinograd : kDirect;
+      return dtype == kFloat32 && winograd_serves(*g) && winograd_pays(*g, packed) ? kWinograd : kDirect;
     case kDepthwise: return is_depthwise(*g) ? kDepthwise : -1;
     case kWinograd: return winograd_serves(*g) ? kWinograd : -1;
     default: return algorithm;
@@ -41,6 +41,18 @@ int64_t conv2d_packed_bytes(Dtype dtype, const ConvGeometry* g, int algorithm) {
 void conv2d_pack(Dtype dtype, const void* weight, const ConvGeometry* g, int algorithm,
                  void* packed, int threads) {
   if (algorithm == kWinograd) winograd_pack(dtype, weight, *g, packed, threads);
+}
+
+int64_t conv2d_workspace_bytes(Dtype dtype, const ConvGeometry* g, int algorithm, bool packed,
+                               int threads) {
+  if (g->batch * g->out_h * g->out_w == 0) return 0;
+  switch (algorithm) {
+    case kWinograd: return winograd_workspace_bytes(dtype, *g, packed, threads);
+    case kDepthwise:
+      return (dtype == kFloat32 ? depthwise_workspace_bytes<float>
+                                : depthwise_workspace_bytes<double>)(*g, threads);
+    default: return direct_workspace_bytes(dtype, *g, threads);
+  }
 }
 
 }  // namespace fastdl::FASTDL_ISA

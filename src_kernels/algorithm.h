@@ -18,10 +18,14 @@ FASTDL_INLINE void note(int* result, Result what) {
 bool winograd_serves(const ConvGeometry& g);
 int64_t winograd_packed_bytes(Dtype, const ConvGeometry& g);
 void winograd_pack(Dtype, const void* weight, const ConvGeometry& g, void* packed, int threads);
+int64_t winograd_workspace_bytes(Dtype, const ConvGeometry& g, bool packed, int threads);
 int winograd(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
              const ConvGeometry& g, Activation, bool turned, void* out, int threads);
 int winograd_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry& g, void* out,
                          int threads);
+
+// conv.cpp
+int64_t direct_workspace_bytes(Dtype, const ConvGeometry& g, int threads);
 
 // The convolution of the gradient that is the input gradient of a convolution of stride 1, its
 // weights turned around.

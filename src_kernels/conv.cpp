@@ -57,9 +57,18 @@ class Product {
     divide(threads);
   }
 
+  // How many threads the work is worth.
+  int worth(int threads) const {
+    return static_cast<int>(min(threads, pixels * filters * depth * g.groups / kWorth + 1));
+  }
+
+  // Memory of all threads together.
+  int64_t workspace_bytes(int threads) const {
+    return memory_of(nullptr).bytes * min(worth(threads), g.groups * parts * splits);
+  }
+
   int run(int threads) {
-    const int64_t work = pixels * filters * depth * g.groups;
-    threads = static_cast<int>(min(threads, work / kWorth + 1));
+    threads = worth(threads);
     const int64_t bytes = memory_of(nullptr).bytes;
     bool failed = false;
     parallel_for(g.groups * parts * splits, threads, [&](int64_t task) {
@@ -301,10 +310,17 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
 }
 
 template <class T>
+int64_t workspace_bytes(const ConvGeometry& g, int threads) {
+  const DirectConvolution<T> conv{nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 1, g, kIdentity};
+  return Product<T>(conv, threads).workspace_bytes(threads);
+}
+
+template <class T>
 int run(const void* x, const void* weight, const void* packed, const void* bias,
         const ConvGeometry& g, Activation activation, int algorithm, void* out, int threads) {
   if (g.batch * g.out_h * g.out_w == 0) return kDone;
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, threads);
+  const FloatMode mode(kDtype<T>);
+  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, packed, threads);
   if (algorithm == kWinograd) {
     int result =
         winograd(kDtype<T>, x, weight, packed, bias, g, activation, false, out, threads);
@@ -340,6 +356,10 @@ int direct_convolution(const DirectConvolution<T>& conv, int threads) {
 
 template int direct_convolution(const DirectConvolution<float>&, int);
 template int direct_convolution(const DirectConvolution<double>&, int);
+
+int64_t direct_workspace_bytes(Dtype dtype, const ConvGeometry& g, int threads) {
+  return (dtype == kFloat32 ? workspace_bytes<float> : workspace_bytes<double>)(g, threads);
+}
 
 int conv2d(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
            const ConvGeometry* g, Activation activation, int algorithm, void* out, int threads) {

@@ -119,7 +119,8 @@ template <class T>
 int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algorithm, T* out,
                int threads) {
   if (g.batch * g.height * g.width == 0) return kDone;
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, threads);
+  const FloatMode mode(kDtype<T>);
+  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
   if (algorithm == kDepthwise) return depthwise_grad_input(grad, weight, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, turned_geometry(g), kIdentity,
@@ -319,7 +320,8 @@ class WeightGradient {
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
                 int threads) {
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, threads);
+  const FloatMode mode(kDtype<T>);
+  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
   if (algorithm == kDepthwise) return depthwise_grad_weight(grad, x, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);

@@ -190,22 +190,47 @@ int64_t work_of(const ConvGeometry& g) {
 
 }  // namespace
 
+// How the forward pass is divided, and the memory of a task.
+template <class T>
+struct Division {
+  Strip<T> strip;
+  int64_t halo;
+  Cut cut;
+  int64_t buffer, slots;
+  Route<T> route;
+
+  explicit Division(const ConvGeometry& g)
+      : strip(g), halo((g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h),
+        cut(g.batch * g.channels, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows),
+        buffer((cut.rows * g.stride_h + max(0, halo)) * strip.row),
+        slots(strips_at_once(buffer * int64_t{sizeof(T)})),
+        route(g.out_w, g.batch * g.filters * g.out_h * g.out_w, cut.rows * g.out_w) {}
+
+  int64_t elements() const { return slots * buffer + route.room(); }
+};
+
+template <class T>
+int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads) {
+  const Division<T> division(g);
+  return (g.kernel_w * 8 + division.elements() * int64_t{sizeof(T)}) *
+         min(threads, division.cut.units);
+}
+
 template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
-  const Strip<T> strip(g);
-  const int64_t halo = (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h;
-  const Cut cut(g.batch * g.channels, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows);
-  const int64_t buffer = (cut.rows * g.stride_h + max(0, halo)) * strip.row;
-  const int64_t slots = strips_at_once(buffer * int64_t{sizeof(T)});
+  const Division<T> division(g);
+  const Strip<T>& strip = division.strip;
+  const Cut& cut = division.cut;
+  const Route<T>& route = division.route;
+  const int64_t buffer = division.buffer, slots = division.slots;
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t plane_size = g.height * g.width;
-  const Route<T> route(g.out_w, g.batch * g.filters * g.out_h * g.out_w, cut.rows * g.out_w);
   const SumStrip<T> sum = pick_sum<T>(g.kernel_h, g.dilation_h == 1, g.stride_h);
   bool failed = false;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
-    const TaskMemory<T> memory(g.kernel_w, slots * buffer + route.room());
+    const TaskMemory<T> memory(g.kernel_w, division.elements());
     if (!memory) return note_failure(&failed);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
     Results<T> results(route, memory.elements + slots * buffer);
@@ -549,6 +574,8 @@ template int depthwise(const float*, const float*, const float*, const ConvGeome
                        float*, int);
 template int depthwise(const double*, const double*, const double*, const ConvGeometry&,
                        Activation, double*, int);
+template int64_t depthwise_workspace_bytes<float>(const ConvGeometry&, int);
+template int64_t depthwise_workspace_bytes<double>(const ConvGeometry&, int);
 template int depthwise_grad_input(const float*, const float*, const ConvGeometry&, float*, int);
 template int depthwise_grad_input(const double*, const double*, const ConvGeometry&, double*, int);
 template int depthwise_grad_weight(const float*, const float*, const ConvGeometry&, float*, int);

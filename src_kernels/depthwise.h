@@ -17,6 +17,8 @@ template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads);
 template <class T>
+int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads);
+template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads);
 template <class T>

@@ -7,10 +7,12 @@
 namespace fastdl::FASTDL_ISA {
 
 // algorithm.cpp
-int conv2d_algorithm(Dtype, const ConvGeometry*, int algorithm, int threads);
+int conv2d_algorithm(Dtype, const ConvGeometry*, int algorithm, bool packed, int threads);
 int64_t conv2d_packed_bytes(Dtype, const ConvGeometry*, int algorithm);
 void conv2d_pack(Dtype, const void* weight, const ConvGeometry*, int algorithm, void* packed,
                  int threads);
+int64_t conv2d_workspace_bytes(Dtype, const ConvGeometry*, int algorithm, bool packed,
+                               int threads);
 
 // conv.cpp, conv_backward.cpp
 int conv2d(Dtype, const void* x, const void* weight, const void* packed, const void* bias,

@@ -6,6 +6,7 @@
 // an int need memory of their own, and return 0, or 1 if there is none.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace fastdl {
@@ -41,13 +42,16 @@ struct NormGeometry {
 struct Table {
   const char* name;
 
-  // algorithm.cpp: what a call takes if it wants `algorithm`, or -1 if that does not serve; the
-  // bytes of the weights as an algorithm reads them, 0 if it takes them as they are; and the
-  // making of those.
-  int (*conv2d_algorithm)(Dtype, const ConvGeometry*, int algorithm, int threads);
+  // algorithm.cpp: what a call takes if it wants `algorithm`, or -1 if that does not serve, with
+  // weights that are packed beforehand or not; the bytes of the weights as an algorithm reads them,
+  // 0 if it takes them as they are; the making of those; and the memory that a call works in, on
+  // all threads.
+  int (*conv2d_algorithm)(Dtype, const ConvGeometry*, int algorithm, bool packed, int threads);
   int64_t (*conv2d_packed_bytes)(Dtype, const ConvGeometry*, int algorithm);
   void (*conv2d_pack)(Dtype, const void* weight, const ConvGeometry*, int algorithm, void* packed,
                       int threads);
+  int64_t (*conv2d_workspace_bytes)(Dtype, const ConvGeometry*, int algorithm, bool packed,
+                                    int threads);
 
   // conv.cpp, conv_backward.cpp; packed and bias may be null, the algorithm must serve
   int (*conv2d)(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
@@ -124,5 +128,18 @@ void* shared_workspace(int64_t bytes);
 int64_t last_level_cache();
 // Makes the module safe to fork.
 void install_fork_handler();
+
+// output_memory.cpp: memory of results, at least `bytes` long and aligned to 64 bytes, kept for the
+// next result once it is given back. Any thread may call these.
+struct OutputMemory {
+  int64_t limit_bytes, kept_bytes, used_bytes, made, reused;
+};
+void* take_output(size_t bytes);
+void give_back_output(void* memory);
+void* resize_output(void* memory, size_t bytes);
+OutputMemory output_memory();
+void limit_output_memory(int64_t bytes);
+void empty_output_memory();
+void install_output_fork_handler();
 
 }  // namespace fastdl

@@ -14,6 +14,7 @@ const Table table = {
     conv2d_algorithm,
     conv2d_packed_bytes,
     conv2d_pack,
+    conv2d_workspace_bytes,
     conv2d,
     conv2d_grad_input,
     conv2d_grad_weight,

@@ -465,8 +465,8 @@ void pack(const Filters<T>& filters, int64_t groups, T* packed, int threads) {
 }
 
 template <class T>
-int convolve(const T* x, const T* weight, const T* packed, const T* bias, const ConvGeometry& g,
-             Activation activation, bool turned, T* out, int threads) {
+Winograd<T> plan(const T* x, const T* weight, const T* packed, const T* bias,
+                 const ConvGeometry& g, Activation activation, bool turned, T* out, int threads) {
   Planes<T> planes = {x,
                       x + g.batch * g.channels * g.height * g.width,
                       g.channels / g.groups,
@@ -477,8 +477,15 @@ int convolve(const T* x, const T* weight, const T* packed, const T* bias, const 
                    planes,
                    TileGrid::of(g.batch, g.out_h, g.out_w),
                    bias, packed, out, g, activation, 0, 0, 0, 0, 0, 0, 0, 0, false};
+  if (conv.grid.all > 0) divide(conv, threads);
+  return conv;
+}
+
+template <class T>
+int convolve(const T* x, const T* weight, const T* packed, const T* bias, const ConvGeometry& g,
+             Activation activation, bool turned, T* out, int threads) {
+  Winograd<T> conv = plan(x, weight, packed, bias, g, activation, turned, out, threads);
   if (conv.grid.all == 0) return kDone;
-  divide(conv, threads);
   if (!conv.packed && !conv.transform_here) {
     auto* shared = static_cast<T*>(shared_workspace(packed_elements(conv.filters, g.groups) *
                                                     static_cast<int64_t>(sizeof(T))));
@@ -500,7 +507,23 @@ int convolve(const T* x, const T* weight, const T* packed, const T* bias, const 
   return result;
 }
 
+template <class T>
+int64_t workspace_bytes(const ConvGeometry& g, bool packed, int threads) {
+  T any = 0;
+  auto conv = plan<T>(nullptr, nullptr, packed ? &any : nullptr, nullptr, g, kIdentity, false,
+                      nullptr, threads);
+  if (conv.grid.all == 0) return 0;
+  WinogradMemory<T> sizes;
+  int64_t shared = conv.packed || conv.transform_here ? 0 : packed_elements(conv.filters, g.groups);
+  return lay_out<T>(conv, nullptr, sizes) * min(threads, g.groups * conv.tile_blocks * conv.splits) +
+         shared * static_cast<int64_t>(sizeof(T));
+}
+
 }  // namespace
+
+int64_t winograd_workspace_bytes(Dtype dtype, const ConvGeometry& g, bool packed, int threads) {
+  return (dtype == kFloat32 ? workspace_bytes<float> : workspace_bytes<double>)(g, packed, threads);
+}
 
 bool winograd_serves(const ConvGeometry& g) {
   return g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&

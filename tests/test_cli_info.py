@@ -24,6 +24,7 @@ def test_it_tells_everything(capsys):
     assert found["version"] == fastdl.__version__
     assert found["threads"] == str(fastdl.get_num_threads())
     assert found["processor"]
+    assert found["memory"]
     assert "numpy" in found["packages"]
     assert set(registry.NAMES) <= set(found)
     assert found["reference"].startswith("works")
@@ -43,7 +44,7 @@ def test_the_instruction_set(capsys):
 def test_why_a_backend_is_missing(monkeypatch):
     reason = "no compiler; install a C++ compiler"
     absent = {"compiled": reason, "jit": None, "reference": None, "naive": None}
-    monkeypatch.setattr(info, "backends", lambda: absent)
+    monkeypatch.setattr(info, "available_backends", lambda: absent)
     monkeypatch.setattr(machine, "why_missing", absent.get)
     found = facts(info.information())
     assert found["compiled"].startswith(f"missing: {reason}")

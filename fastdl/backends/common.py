@@ -1,10 +1,18 @@
-"""Windows: which inputs a convolution or a pool reads for which outputs."""
+"""What backends share: windows, and the convolution of those that have one algorithm.
+
+A window is what a convolution or a pool reads for one output.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
 
 from ..geometry import ConvGeometry, Pair, PoolGeometry
+from .table import Activation, Algorithm, Array
 
 Geometry = ConvGeometry | PoolGeometry
 
@@ -66,3 +74,54 @@ def _clipped(
     margin = pad if count_include_pad else 0
     starts = (i * stride - pad for i in range(out))
     return [min(start + kernel, size + margin) - max(start, -margin) for start in starts]
+
+
+def direct_only(
+    geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
+) -> tuple[str, ...]:
+    """``conv2d_algorithms`` of a backend that sums as the formula says."""
+    return ("direct",)
+
+
+def untold_bytes(
+    geometry: ConvGeometry, dtype: np.dtype[Any], algorithm: str, prepared: bool = False
+) -> tuple[None, int]:
+    """``conv2d_bytes`` of a backend that packs no weights and does not count what it works in."""
+    return None, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A convolution and its weights, where there is nothing to prepare."""
+
+    conv2d: Callable[..., None]
+    weight: Array
+    bias: Array | None
+    geometry: ConvGeometry
+    activation: Activation
+
+    isa: ClassVar[str | None] = None
+
+    def holds(self, weight: Array, bias: Array | None) -> bool:
+        return np.array_equal(self.weight, weight) and np.array_equal(self.bias, bias)
+
+    def ordinary_call(self, x: Any, out: Any) -> Array | None:
+        return None
+
+    def run(self, x: Array, out: Array) -> None:
+        self.conv2d(x, self.weight, self.bias, self.geometry, self.activation, out)
+
+
+def prepared_by(conv2d: Callable[..., None]) -> Callable[..., Prepared]:
+    """``conv2d_prepared`` of a backend with this ``conv2d`` and no other algorithm."""
+
+    def prepared(
+        weight: Array,
+        bias: Array | None,
+        geometry: ConvGeometry,
+        activation: Activation,
+        algorithm: Algorithm,
+    ) -> Prepared:
+        return Prepared(conv2d, weight, bias, geometry, activation)
+
+    return prepared

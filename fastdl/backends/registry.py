@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,6 +20,7 @@ from .table import Backend
 NAMES = ("compiled", "jit", "reference", "naive")
 #: Tried in this order when nobody names one. The naive loops serve only by name.
 FALLBACK = ("compiled", "jit", "reference")
+_BY_FALLBACK = f"the first that works here of {', '.join(FALLBACK)}"
 
 _chosen: ContextVar[str | None] = ContextVar("fastdl_backend", default=None)
 
@@ -44,13 +45,13 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-def backends() -> dict[str, str | None]:
+def available_backends() -> dict[str, str | None]:
     """Every backend's name, with None if it works here, else the reason it does not.
 
     Examples
     --------
     >>> import fastdl
-    >>> fastdl.backends()["reference"] is None
+    >>> fastdl.available_backends()["reference"] is None
     True
     """
     return {name: why_missing(name) for name in NAMES}
@@ -77,22 +78,37 @@ def _default() -> str:
     return next(name for name in FALLBACK if why_missing(name) is None)
 
 
-def current_name(name: str | None = None) -> str:
-    """The backend that a call takes: ``name``, else use_backend, FASTDL_BACKEND, the fallback."""
+@cache
+def _environment() -> Callable[[str], str | None]:
+    """What reads an environment variable, at every call: it may be set at any time."""
+    if why_missing("compiled") is None:
+        from .compiled._kernels import environment
+
+        return environment
+    return os.environ.get
+
+
+def choice(name: str | None = None) -> tuple[str, str]:
+    """The backend that a call takes, and what chose it: ``name``, or what comes after it."""
     if name is not None:
-        return _checked(name, "backend")
+        return _checked(name, "backend"), "named by backend="
     chosen = _chosen.get()
     if chosen is not None:
-        return chosen
-    from_environment = os.environ.get("FASTDL_BACKEND")
+        return chosen, "chosen by use_backend"
+    from_environment = _environment()("FASTDL_BACKEND")
     if from_environment:
-        return _checked(from_environment, "FASTDL_BACKEND")
-    return _default()
+        return _checked(from_environment, "FASTDL_BACKEND"), "named by FASTDL_BACKEND"
+    return _default(), _BY_FALLBACK
+
+
+def current_name(name: str | None = None) -> str:
+    """The backend that a call takes."""
+    return choice(name)[0]
 
 
 def get(name: str | None = None) -> Backend:
-    """The table of kernels that serves a call; see `current_name`."""
-    return _module(current_name(name))
+    """The table of kernels that serves a call."""
+    return _module(choice(name)[0])
 
 
 @contextmanager
@@ -105,7 +121,7 @@ def use_backend(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : str
-        One of those that `fastdl.backends` lists.
+        One of those that `fastdl.available_backends` lists.
 
     Raises
     ------

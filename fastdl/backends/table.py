@@ -24,6 +24,7 @@ input gradient of a convolution) and the drawing of dropout's mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -33,6 +34,25 @@ from ..geometry import ConvGeometry, PoolGeometry
 
 Array = NDArray[Any]
 Activation = Literal["relu", "sigmoid", "tanh"] | None
+#: How a convolution is computed; None: as the backend chooses.
+Algorithm = Literal["direct", "depthwise", "winograd"] | None
+
+
+class PreparedConv2d(Protocol):
+    """A convolution of one geometry with its weights, as a backend keeps it for many calls."""
+
+    @property
+    def isa(self) -> str | None:
+        """The instruction set that it was prepared for; None where that means nothing."""
+
+    def holds(self, weight: Array, bias: Array | None) -> bool:
+        """Whether it was prepared with arrays of the same values as these."""
+
+    def ordinary_call(self, x: Any, out: Any) -> Array | None:
+        """The result of a call that needs no further check: None if this is not such a one."""
+
+    def run(self, x: Array, out: Array) -> None:
+        """Compute it, x and out being checked."""
 
 
 class Backend(Protocol):
@@ -40,6 +60,11 @@ class Backend(Protocol):
 
     #: Whether inputs must come C-contiguous and aligned.
     DENSE: bool
+    #: The public conv2d's arguments without ``backend``, unchecked: its result where they are known
+    #: to need no check, else None. And what makes them known, once they passed: the same without
+    #: bias and out, and their geometry. None where a backend has no such thing.
+    ordinary_conv2d: Callable[..., Array | None] | None
+    remember_conv2d: Callable[..., None] | None
 
     # --- convolution -----------------------------------------------------
 
@@ -51,15 +76,52 @@ class Backend(Protocol):
         geometry: ConvGeometry,
         activation: Activation,
         out: Array,
+        algorithm: Algorithm = None,
     ) -> None:
         """``out[n,o,i,j] = f(bias[o] + sum_{c,a,b} x[n,c,i*s-p+a*d,j*s-p+b*d] * weight[o,c,a,b])``.
 
         x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None, out (N,O,OH,OW).
         ``c`` runs over the channels of ``o``'s group; outside x reads as zero.
+        Here and below ``algorithm`` is one of `conv2d_algorithms`, or None.
         """
 
+    def conv2d_algorithms(
+        self, geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
+    ) -> tuple[str, ...]:
+        """Every algorithm that serves such a convolution; the backend's own choice comes first.
+
+        ``prepared``: for `conv2d_prepared`, which packs weights beforehand.
+        """
+
+    def conv2d_bytes(
+        self,
+        geometry: ConvGeometry,
+        dtype: np.dtype[Any],
+        algorithm: str,
+        prepared: bool = False,
+    ) -> tuple[int | None, int]:
+        """What a call works in, on all threads, and what packed weights take.
+
+        The first is None where the backend does not tell.
+        """
+
+    def conv2d_prepared(
+        self,
+        weight: Array,
+        bias: Array | None,
+        geometry: ConvGeometry,
+        activation: Activation,
+        algorithm: str,
+    ) -> PreparedConv2d:
+        """conv2d with these weights, which it may keep, and with what can be done beforehand done."""
+
     def conv2d_grad_input(
-        self, grad: Array, weight: Array, geometry: ConvGeometry, out: Array
+        self,
+        grad: Array,
+        weight: Array,
+        geometry: ConvGeometry,
+        out: Array,
+        algorithm: Algorithm = None,
     ) -> None:
         """Gradient of conv2d with respect to x.
 
@@ -67,7 +129,14 @@ class Backend(Protocol):
         that no window covers get zero.
         """
 
-    def conv2d_grad_weight(self, grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+    def conv2d_grad_weight(
+        self,
+        grad: Array,
+        x: Array,
+        geometry: ConvGeometry,
+        out: Array,
+        algorithm: Algorithm = None,
+    ) -> None:
         """Gradient of conv2d with respect to weight: grad (N,O,OH,OW), x (N,C,H,W), out (O,C/G,KH,KW).
 
         Zero for an empty batch.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..backends.registry import NAMES, backends, current_name
+from ..backends.registry import NAMES, available_backends, current_name
 from ..bench import limits, machine
 from ..bench.implementation import Implementation
 from ..bench.layer import Layer
@@ -171,7 +171,7 @@ def listing(layers: Iterable[Layer]) -> str:
 def _backends(names: list[str] | None) -> list[Implementation]:
     """The backends of these names; by default all that work here."""
     if names is None:
-        names = [name for name, reason in backends().items() if reason is None]
+        names = [name for name, reason in available_backends().items() if reason is None]
     return [Backend(current_name(name)) for name in dict.fromkeys(names)]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..backends.registry import backends, current_name
+from ..backends.registry import available_backends, current_name
 from ..bench import machine
+from ..memory import memory_pool
 from ..threads import get_num_threads
 
 
@@ -36,10 +37,11 @@ def information() -> str:
         ("processors", f"{machine.cores()} for this process"),
         ("instructions", _instructions()),
         ("threads", str(get_num_threads())),
+        ("memory", _memory()),
     ]
     lines = [f"{name:<14}{value}" for name, value in facts]
     chosen = current_name()
-    for name, reason in backends().items():
+    for name, reason in available_backends().items():
         state = "works" if reason is None else f"missing: {reason}"
         if name == chosen:
             state += " (serves calls that name no other)"
@@ -52,6 +54,13 @@ def information() -> str:
 def _packages() -> str:
     found = machine.versions()
     return ", ".join(f"{name} {found[name]}" for name in found if name != "fastdl")
+
+
+def _memory() -> str:
+    pool = memory_pool()
+    if not pool.limit_bytes:
+        return "none is kept"
+    return f"keeps up to {pool.limit_bytes >> 20} MiB of dead results"
 
 
 def _instructions() -> str:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-from ..backends.table import Array
+import numpy as np
+
+from ..backends.table import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..geometry import Shape, integer
+from ..geometry import ConvGeometry, Shape, integer
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
+ALGORITHMS = ("direct", "depthwise", "winograd")
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -23,6 +26,20 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 def check_activation(activation: Any) -> None:
     if activation is not None:
         check_choice("activation", activation, ACTIVATIONS)
+
+
+def check_algorithm(
+    algorithm: Any, kernels: Backend, geometry: ConvGeometry, dtype: np.dtype[Any]
+) -> None:
+    if algorithm is None:
+        return
+    check_choice("algorithm", algorithm, ALGORITHMS)
+    serving = kernels.conv2d_algorithms(geometry, dtype)
+    if algorithm not in serving:
+        raise ArgumentError(
+            f"algorithm must be one that serves this convolution on this backend "
+            f"({', '.join(serving)}), got {algorithm!r}"
+        )
 
 
 def check_needs(needs: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..backends import registry
-from ..backends.table import Activation, Array
+from ..backends.table import Activation, Algorithm, Array
 from ..geometry import IntPair, Padding, conv_geometry
-from .arguments import check_activation, check_needs
+from .arguments import check_activation, check_algorithm, check_needs
 from .inputs import check_shape, dense, floats, optional_floats
 from .outputs import deliver, empty, output
 
@@ -23,6 +23,7 @@ def conv2d(
     *,
     activation: Activation = None,
     out: Array | None = None,
+    algorithm: Algorithm = None,
     backend: str | None = None,
 ) -> Array:
     """Convolve images with filters (cross-correlation, as in every deep learning library).
@@ -51,6 +52,11 @@ def conv2d(
         Applied to each output element while it is at hand.
     out : array (N, O, OH, OW), dtype of x, optional
         Takes the result. It must be writable and share no memory with an input.
+    algorithm : {None, 'direct', 'winograd', 'depthwise'}, default None
+        How the sums are made. 'direct' as the formula says, for every convolution;
+        'winograd' with fewer multiplications, for 3x3 kernels without stride and
+        dilation; 'depthwise' is the direct one for a channel a group. None takes
+        what is fastest, and `explain` tells what that is.
     backend : str, optional
         The backend that computes; see `fastdl.backends`.
 
@@ -64,7 +70,8 @@ def conv2d(
     ShapeError
         If the shapes do not fit each other, or the kernel not the padded image.
     ArgumentError
-        If stride, padding, dilation, groups or activation has a value out of range.
+        If stride, padding, dilation, groups or activation has a value out of range,
+        or the algorithm does not serve such a convolution on this backend.
     DTypeError
         If an array is not float32 or float64, or their dtypes differ.
     OutputError
@@ -90,12 +97,23 @@ def conv2d(
     (1, 1, 2, 2)
     """
     kernels = registry.get(backend)
+    if kernels.ordinary_conv2d is not None:
+        result = kernels.ordinary_conv2d(
+            x, weight, bias, stride, padding, dilation, groups, activation, algorithm, out
+        )
+        if result is not None:
+            return result
     check_activation(activation)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     bias = optional_floats("bias", bias, x.dtype, (geometry.filters,))
+    check_algorithm(algorithm, kernels, geometry, x.dtype)
     target = output(out, geometry.out_shape, x.dtype, x=x, weight=weight, bias=bias)
+    if kernels.remember_conv2d is not None:
+        kernels.remember_conv2d(
+            x, weight, stride, padding, dilation, groups, activation, algorithm, geometry
+        )
     kernels.conv2d(
         dense(kernels, x),
         dense(kernels, weight),
@@ -103,6 +121,7 @@ def conv2d(
         geometry,
         activation,
         target,
+        algorithm,
     )
     return deliver(target, out)
 
@@ -117,6 +136,7 @@ def conv2d_backward(
     groups: int = 1,
     *,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    algorithm: Algorithm = None,
     backend: str | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of `conv2d` (without activation) with respect to x, weight and bias.
@@ -133,6 +153,8 @@ def conv2d_backward(
         As they were given to `conv2d`; dtype of grad.
     needs : (bool, bool, bool), default all True
         Which of the three gradients to compute.
+    algorithm : {None, 'direct', 'winograd', 'depthwise'}, default None
+        As for `conv2d`.
     backend : str, optional
         The backend that computes; see `fastdl.backends`.
 
@@ -171,14 +193,15 @@ def conv2d_backward(
     weight = floats("weight", weight, grad.dtype)
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     check_shape("grad", grad, geometry.out_shape)
+    check_algorithm(algorithm, kernels, geometry, grad.dtype)
     grad = dense(kernels, grad)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
         grad_x = empty(x.shape, grad.dtype)
-        kernels.conv2d_grad_input(grad, dense(kernels, weight), geometry, grad_x)
+        kernels.conv2d_grad_input(grad, dense(kernels, weight), geometry, grad_x, algorithm)
     if needs[1]:
         grad_weight = empty(weight.shape, grad.dtype)
-        kernels.conv2d_grad_weight(grad, dense(kernels, x), geometry, grad_weight)
+        kernels.conv2d_grad_weight(grad, dense(kernels, x), geometry, grad_weight, algorithm)
     if needs[2]:
         grad_bias = empty((geometry.filters,), grad.dtype)
         kernels.conv2d_grad_bias(grad, grad_bias)

@@ -35,10 +35,13 @@ MaybeArray = TypeVar("MaybeArray", Array, Array | None)
 def floats(name: str, value: Any, dtype: np.dtype[Any] | None = None) -> Array:
     """``value`` as an array of ``dtype``, or of either served dtype where that is None."""
     array = value if type(value) is np.ndarray else _viewed(name, value)
+    kind = array.dtype
+    if kind is dtype or (dtype is None and (kind is FLOAT32 or kind is FLOAT64)):
+        return array
     if dtype is None:
-        if array.dtype != FLOAT32 and array.dtype != FLOAT64:
+        if kind != FLOAT32 and kind != FLOAT64:
             raise _unserved(name, value, array, "float32 or float64", "float32")
-    elif array.dtype != dtype:
+    elif kind != dtype:
         expected = f"{dtype} like the call's other arrays"
         raise _unserved(name, value, array, expected, str(dtype))
     return array

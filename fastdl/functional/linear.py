@@ -149,4 +149,6 @@ def _check_product(x: Array, weight: Array) -> int:
 
 def _rows(array: Array) -> Array:
     """``array`` with its leading dimensions flattened into one; a view where it is contiguous."""
+    if array.ndim == 2:
+        return array
     return array.reshape(prod(array.shape[:-1]), array.shape[-1])

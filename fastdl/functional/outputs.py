@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import memory
 from ..backends.table import Array
 from ..errors import OutputError, ShapeError
 from ..geometry import Shape
@@ -22,7 +23,7 @@ _OVERLAP_WORK: Any = 100_000  # any integer serves; NumPy's stubs know two
 def empty(shape: Shape, dtype: Any) -> Array:
     """Memory for a result: uninitialised, C-contiguous, aligned."""
     try:
-        return np.empty(shape, dtype)
+        return memory.empty(shape, dtype)
     except ValueError:  # more bytes than an address can count
         raise ShapeError(f"the output would have shape {shape}, too large for memory") from None
 
@@ -54,6 +55,8 @@ def elementwise_output(out: Any, x: Array, name: str = "x") -> Array:
 
     So ``out`` may be ``x`` itself, or another array on exactly its memory.
     """
+    if out is None:
+        return empty(x.shape, x.dtype)
     if isinstance(out, np.ndarray) and _same_memory(out, x):
         return output(out, x.shape, x.dtype)
     return output(out, x.shape, x.dtype, **{name: x})

@@ -7,6 +7,7 @@ from numpy.typing import DTypeLike
 
 from .. import functional
 from ..errors import ArgumentError
+from ..functional.plan import Conv2dPlan
 from ..geometry import IntPair, Padding, integer, pair
 from .base import Array
 from .init import Initializer, Seed, he_normal
@@ -46,6 +47,14 @@ class Conv2d(Weighted):
     >>> conv = nn.Conv2d(1, 4, 3, padding=1, rng=0)
     >>> conv(np.ones((2, 1, 8, 8), np.float32)).shape
     (2, 4, 8, 8)
+
+    Notes
+    -----
+    In evaluation the layer holds a `fastdl.Conv2dPlan` for the latest shape of
+    input, if there is something to pack for it. Before it is used the weights are
+    compared with those that were packed, and packed anew if one bit differs. So
+    whatever changed them (an optimiser, `load_state_dict`, an assignment) counts
+    from the next call on. A plan of your own saves the comparison, too.
     """
 
     def __init__(
@@ -74,10 +83,28 @@ class Conv2d(Weighted):
         shape = (filters, channels // groups, *pair("kernel_size", kernel_size, 1))
         super().__init__(shape, bias, init, rng, dtype)
         self.geometry = (stride, padding, dilation, groups)
+        self._plan: Conv2dPlan | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
         self._saved = x
+        if not training and isinstance(x, np.ndarray) and x.dtype == self.weight.dtype:
+            plan = self._planned(x)
+            if plan.packed_bytes:
+                return plan(x)
         return functional.conv2d(x, self.weight, self.bias, *self.geometry)
+
+    def _planned(self, x: Array) -> Conv2dPlan:
+        """The plan for ``x``, of the weights as they are now."""
+        plan = self._plan
+        if plan is None or not plan.serves(x.shape):
+            plan = Conv2dPlan(x.shape, self.weight, self.bias, *self.geometry)
+            self._plan = plan
+        elif plan.packed_bytes and not plan.holds(self.weight, self.bias):
+            plan.pack(self.weight, self.bias)
+        return plan
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_plan": None}
 
     def backward(self, grad: Array) -> Array:
         return self._keep(

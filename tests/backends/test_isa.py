@@ -13,7 +13,7 @@ from support import run_python
 import fastdl
 
 pytestmark = pytest.mark.skipif(
-    fastdl.backends()["compiled"] is not None, reason="the compiled backend is not here"
+    fastdl.available_backends()["compiled"] is not None, reason="the compiled backend is not here"
 )
 
 CALL = """

@@ -111,7 +111,7 @@ print("fine")
 
 
 def _backend_names() -> list[str]:
-    return [name for name, reason in fastdl.backends().items() if reason is None]
+    return [name for name, reason in fastdl.available_backends().items() if reason is None]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -150,7 +150,8 @@ def test_omp_num_threads_sets_the_number() -> None:
 
 
 @pytest.mark.skipif(
-    fastdl.backends()["compiled"] is not None, reason="threadpoolctl acts on the OpenMP library"
+    fastdl.available_backends()["compiled"] is not None,
+    reason="threadpoolctl acts on the OpenMP library",
 )
 @pytest.mark.usefixtures("threads")
 def test_threadpoolctl_is_obeyed() -> None:

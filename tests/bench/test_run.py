@@ -24,7 +24,7 @@ from fastdl.bench.timing import Timing
 
 from .small import CONV, EVERY, GLOBAL, IN_ONNX, RELU
 
-OURS = [name for name, reason in fastdl.backends().items() if reason is None]
+OURS = [name for name, reason in fastdl.available_backends().items() if reason is None]
 
 
 class Wrong:

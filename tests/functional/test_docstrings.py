@@ -25,7 +25,7 @@ FUNCTIONS = [name for name in fastdl.__all__ if inspect.isfunction(getattr(fastd
 def _is_optional(name: str, error: ImportError) -> bool:
     """Whether ``error`` says that a package, or the compiled extension, is not installed."""
     if name.startswith("fastdl.backends.compiled"):
-        return fastdl.backends()["compiled"] is not None
+        return fastdl.available_backends()["compiled"] is not None
     return not (error.name or "fastdl").startswith("fastdl")
 
 

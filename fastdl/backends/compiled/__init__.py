@@ -7,6 +7,7 @@ system support; FASTDL_ISA names a lower one.
 import os
 
 from . import isa
+from ._kernels import PreparedConv2d as conv2d_prepared
 from ._kernels import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -16,6 +17,8 @@ from ._kernels import (
     batch_norm_train,
     col2im,
     conv2d,
+    conv2d_algorithms,
+    conv2d_bytes,
     conv2d_grad_bias,
     conv2d_grad_input,
     conv2d_grad_weight,
@@ -26,8 +29,10 @@ from ._kernels import (
     max_pool2d,
     max_pool2d_backward,
     normalize,
+    ordinary_conv2d,
     relu,
     relu_backward,
+    remember_conv2d,
     sigmoid,
     sigmoid_backward,
     softmax,
@@ -50,9 +55,12 @@ __all__ = [
     "batch_norm_train",
     "col2im",
     "conv2d",
+    "conv2d_algorithms",
+    "conv2d_bytes",
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
+    "conv2d_prepared",
     "dropout",
     "im2col",
     "log_softmax",
@@ -60,8 +68,10 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "ordinary_conv2d",
     "relu",
     "relu_backward",
+    "remember_conv2d",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

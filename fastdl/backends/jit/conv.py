@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 
 from ...geometry import ConvGeometry
-from ..table import Activation, Array
+from ..table import Activation, Algorithm, Array
 from . import depthwise, grad_weight
 from .activation import CODES, NONE
 from .arrays import flat
@@ -35,6 +35,7 @@ def conv2d(
     geometry: ConvGeometry,
     activation: Activation,
     out: Array,
+    algorithm: Algorithm = None,
 ) -> None:
     """``out = f(bias + sum of x * weight over the window)``."""
     g = geometry
@@ -69,7 +70,13 @@ def _pairs(rows: Iterable[int], columns: Iterable[int]) -> tuple[Array, Array]:
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 
-def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_input(
+    grad: Array,
+    weight: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out[c, h, w] = sum of grad[o, i, j] * weight[o, c, a, b]`` where ``i*s - p + a*d = h``.
 
     The rows h of one phase, ``h % stride``, see the same taps: each phase is a convolution of
@@ -133,7 +140,13 @@ def _backward_taps(
     )
 
 
-def conv2d_grad_weight(grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_weight(
+    grad: Array,
+    x: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
     if geometry.group_channels == 1:
         depthwise.backward_weight(grad, x, geometry, out)

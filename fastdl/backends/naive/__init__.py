@@ -4,6 +4,7 @@ Sums run in Python's floats (float64) and are rounded once, when stored. It is
 the floor of every benchmark, and slow: it serves only by name.
 """
 
+from ..common import direct_only, prepared_by, untold_bytes
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
@@ -21,6 +22,11 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 
 DENSE = False
 
+conv2d_algorithms = direct_only
+conv2d_bytes = untold_bytes
+conv2d_prepared = prepared_by(conv2d)
+ordinary_conv2d = remember_conv2d = None
+
 __all__ = [
     "DENSE",
     "adaptive_avg_pool2d",
@@ -31,9 +37,12 @@ __all__ = [
     "batch_norm_train",
     "col2im",
     "conv2d",
+    "conv2d_algorithms",
+    "conv2d_bytes",
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
+    "conv2d_prepared",
     "dropout",
     "im2col",
     "log_softmax",
@@ -41,8 +50,10 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "ordinary_conv2d",
     "relu",
     "relu_backward",
+    "remember_conv2d",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

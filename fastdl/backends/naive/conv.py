@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...geometry import ConvGeometry
 from ..common import window_taps
-from ..table import Activation, Array
+from ..table import Activation, Algorithm, Array
 from .activation import FUNCTIONS
 from .loops import positions
 
@@ -16,6 +16,7 @@ def conv2d(
     geometry: ConvGeometry,
     activation: Activation,
     out: Array,
+    algorithm: Algorithm = None,
 ) -> None:
     """``out[n,o,i,j] = f(bias[o] + sum_{c,a,b} x[n,c,row,column] * weight[o,c,a,b])``."""
     for n, o, i, j in positions(geometry.out_shape):
@@ -27,7 +28,13 @@ def conv2d(
         out[n, o, i, j] = FUNCTIONS[activation](total)
 
 
-def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_input(
+    grad: Array,
+    weight: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out[n,c,row,column] = sum of grad[n,o,i,j] * weight[o,c,a,b]`` where conv2d read it."""
     for n in range(geometry.batch):
         total = dict.fromkeys(positions(geometry.x_shape[1:]), 0.0)
@@ -41,7 +48,13 @@ def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: A
             out[n, c, row, column] = value
 
 
-def conv2d_grad_weight(grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_weight(
+    grad: Array,
+    x: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out[o,c,a,b] = sum_{n,i,j} grad[n,o,i,j] * x[n,c,row,column]``."""
     for o, c in positions(geometry.weight_shape[:2]):
         channel = _first_channel(geometry, o) + c

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import ConvGeometry
-from ..table import Activation, Array
+from ..table import Activation, Algorithm, Array
 from .activation import activate
 from .columns import col2im, im2col
 
@@ -21,6 +21,7 @@ def conv2d(
     geometry: ConvGeometry,
     activation: Activation,
     out: Array,
+    algorithm: Algorithm = None,
 ) -> None:
     """``out = f(bias + weight @ im2col(x))``."""
     filters = _filters(weight, geometry)
@@ -31,7 +32,13 @@ def conv2d(
 
 
 @np.errstate(all="ignore")
-def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_input(
+    grad: Array,
+    weight: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out = col2im(weight.T @ grad)``."""
     filters = _filters(weight, geometry)
     col = np.matmul(filters.swapaxes(1, 2), _by_group(grad, geometry))
@@ -39,7 +46,13 @@ def conv2d_grad_input(grad: Array, weight: Array, geometry: ConvGeometry, out: A
 
 
 @np.errstate(all="ignore")
-def conv2d_grad_weight(grad: Array, x: Array, geometry: ConvGeometry, out: Array) -> None:
+def conv2d_grad_weight(
+    grad: Array,
+    x: Array,
+    geometry: ConvGeometry,
+    out: Array,
+    algorithm: Algorithm = None,
+) -> None:
     """``out = grad @ im2col(x).T``, summed over the batch."""
     columns = _columns(x, geometry).swapaxes(2, 3)
     products = np.matmul(_by_group(grad, geometry), columns)
