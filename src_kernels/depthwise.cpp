@@ -536,8 +536,16 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
       auto compute = [&](int64_t unit, int64_t slot) {
         const int64_t image = unit / cut.strips, first = unit % cut.strips * cut.rows;
         const int64_t rows = min(cut.rows, g.out_h - first);
+        const int64_t next = unit + slots, next_first = next % cut.strips * cut.rows;
+        const int64_t next_plane = next / cut.strips * g.channels + channel;
         for (int64_t row = 0; row < rows; row += chunk) {
           const int64_t until = min(rows, row + chunk);
+          if (next < g.batch * cut.strips) {
+            fetch(x + next_plane * plane_size + (next_first + row) * g.stride_h * g.width,
+                  (until - row) * g.stride_h * g.width);
+            fetch(grad + (next_plane * per_channel * g.out_h + next_first + row) * g.out_w,
+                  (until - row) * g.out_w);
+          }
           for (int64_t m = 0; m < per_channel; ++m) {
             const int64_t filter = channel * per_channel + m;
             Products<T> p{grad + ((image * g.filters + filter) * g.out_h + first) * g.out_w,
