@@ -423,17 +423,34 @@ void backward(const T* grad, const T* x, const T* mean, const T* inv_std, const 
       });
 }
 
+// The sum of a row in double precision throughout: a bias may be one sum that cancels.
+template <class T>
+double sum_in_double(const T* x, int64_t size) {
+  constexpr int lanes = kLanes<double>;
+  struct Narrow {
+    typedef T type __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
+  };
+  Vector<double> sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * lanes <= size; i += 4 * lanes)
+    for (int v = 0; v < 4; ++v)
+      sum[v] += __builtin_convertvector(
+          *reinterpret_cast<const typename Narrow::type*>(x + i + v * lanes), Vector<double>);
+  double total = horizontal_sum<double>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (; i < size; ++i) total += static_cast<double>(x[i]);
+  return total;
+}
+
 template <class T>
 void sum_bias(const T* grad, const NormGeometry& g, T* out, int threads) {
   two_passes<double>(
       g, threads,
       [&](const Share& share, double* sums) {
-        sum_channels<T, 1>(
-            g, share, {grad}, nullptr,
-            [&](int64_t at, int64_t n, Vector<T>) {
-              return Terms<T, 1>{{load_some(grad + at, n, T(0))}};
-            },
-            sums);
+        for (int64_t c = share.first; c < share.end; ++c) {
+          double& sum = sums[c - share.first] = 0;
+          for (int64_t n = share.begin; n < share.last; ++n)
+            sum += sum_in_double(grad + (n * g.channels + c) * g.size, g.size);
+        }
       },
       [](double& sum, double more) { sum += more; },
       [&](const Share& share, const double* sums, bool is_first) {

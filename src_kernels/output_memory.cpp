@@ -35,11 +35,11 @@ OutputMemory state = {256 << 20, 0, 0, 0, 0};
 
 // The smallest of the block sizes that holds a header and `bytes`; 0 if there is none.
 size_t block_size(size_t bytes) {
-  size_t size = bytes + sizeof(Header) + kPage - 1;
-  if (size < bytes) return 0;
+  if (bytes > SIZE_MAX / 2) return 0;
+  const size_t needed = bytes + sizeof(Header);
   size_t step = kPage;
-  while (size / step >= 16) step *= 2;
-  return size / step * step;
+  while (needed / step >= 16) step *= 2;
+  return (needed + step - 1) / step * step;
 }
 
 Header* new_block(size_t size) {

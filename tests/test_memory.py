@@ -59,6 +59,14 @@ def test_a_view_keeps_it() -> None:
     assert np.all(view == 1)
 
 
+@pytest.mark.parametrize("size", [2**18, 2**18 + 4, 300_004, 2**20 - 64, 2**20, 5 * 10**6 + 4])
+def test_a_block_holds_its_array(size: int) -> None:
+    before = fastdl.memory_pool().used_bytes
+    out = result(size / MEGABYTE)
+    assert out.nbytes == size
+    assert size + 64 <= fastdl.memory_pool().used_bytes - before <= 1.125 * (size + 64) + 4096
+
+
 def test_every_block_has_its_own_array() -> None:
     arrays = [result(1) for _ in range(5)]
     for number, array in enumerate(arrays):
@@ -93,7 +101,8 @@ def test_the_limit_holds() -> None:
 
 
 def test_it_can_be_emptied() -> None:
-    del (array := result(5))[:0]
+    array = result(5)
+    assert array.size
     del array
     assert fastdl.memory_pool().kept_bytes >= 5 * MEGABYTE
     fastdl.empty_memory_pool()

@@ -34,7 +34,7 @@ KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @pytest.mark.skipif(
-    fastdl.backends()["compiled"] is not None, reason="the compiled backend is not here"
+    fastdl.available_backends()["compiled"] is not None, reason="the compiled backend is not here"
 )
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", KERNELS)
