@@ -423,19 +423,22 @@ void backward(const T* grad, const T* x, const T* mean, const T* inv_std, const 
       });
 }
 
+// As many elements as a vector holds doubles.
+template <class T>
+struct AsDoubles {
+  typedef T type __attribute__((vector_size(kLanes<double> * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+
 // The sum of a row in double precision throughout: a bias may be one sum that cancels.
 template <class T>
 double sum_in_double(const T* x, int64_t size) {
   constexpr int lanes = kLanes<double>;
-  struct Narrow {
-    typedef T type __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
-  };
   Vector<double> sum[4] = {};
   int64_t i = 0;
   for (; i + 4 * lanes <= size; i += 4 * lanes)
     for (int v = 0; v < 4; ++v)
       sum[v] += __builtin_convertvector(
-          *reinterpret_cast<const typename Narrow::type*>(x + i + v * lanes), Vector<double>);
+          *reinterpret_cast<const typename AsDoubles<T>::type*>(x + i + v * lanes), Vector<double>);
   double total = horizontal_sum<double>((sum[0] + sum[1]) + (sum[2] + sum[3]));
   for (; i < size; ++i) total += static_cast<double>(x[i]);
   return total;
