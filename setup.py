@@ -17,6 +17,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
+from setuptools.modified import newer_group
 
 SOURCES = Path("src_kernels")
 #: Compiled once for each instruction set.
@@ -94,13 +95,13 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
     def _compile(self, isa, source, flags):
-        (compiled,) = self.compiler.compile(
-            [str(SOURCES / source)],
-            output_dir=os.path.join(self.build_temp, isa),
-            include_dirs=[str(SOURCES)],
-            extra_postargs=flags,
-            depends=[str(path) for path in SOURCES.glob("*.h")],
-        )
+        path, folder = str(SOURCES / source), os.path.join(self.build_temp, isa)
+        (compiled,) = self.compiler.object_filenames([path], output_dir=folder)
+        headers = [str(header) for header in SOURCES.glob("*.h")]
+        if self.force or newer_group([path, *headers, __file__], compiled):
+            self.compiler.compile(
+                [path], output_dir=folder, include_dirs=[str(SOURCES)], extra_postargs=flags
+            )
         return compiled
 
     def _check_tools(self):
@@ -145,7 +146,7 @@ def extensions():
         # Cython's own code is not held to our warnings.
         extra_compile_args=[f for f in COMPILE_FLAGS if f not in ("-fno-exceptions", "-Wextra")],
         extra_link_args=["-fopenmp"],
-        depends=[str(path) for path in SOURCES.glob("*.h")],
+        depends=[str(path) for path in (*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp"))],
         language="c++",
     )
     return cythonize([kernels], language_level=3, build_dir="build/cython")

@@ -3,7 +3,7 @@
     pytest benchmarks                              # one or two layers of each class
     pytest benchmarks --layers 'resnet50-*@8'      # names, globs, or all
     pytest benchmarks --against none               # fastdl's own backends only
-    pytest benchmarks --benchmark-disable          # no timing: does every row run, and is it right?
+    pytest benchmarks --row-seconds 0.01           # does every row run, and is it right?
 
 Rows of one group run one after the other, not in turns as in ``fastdl bench``.
 """
@@ -29,8 +29,6 @@ from fastdl.bench.peers import peers
 from fastdl.bench.run import NAIVE, NAIVE_WORK, REFERENCE, TOLERANCE, difference, results
 from fastdl.errors import FastdlError
 
-#: Seconds that the timed calls of a row take together, if no single one takes longer.
-ROW_SECONDS = 0.3
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
 
 
@@ -58,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fastdl")
     group.addoption("--layers", default=",".join(REPRESENTATIVE), help="names, globs, or all")
     group.addoption("--against", default="all", help="peers, all that are installed, or none")
+    group.addoption(
+        "--row-seconds",
+        type=float,
+        default=0.3,
+        help="what the timed calls of a row take together, if no single one takes longer",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -107,20 +111,20 @@ def expected(layer: Layer) -> tuple[Arrays, tuple[Array, ...]]:
     return inputs, results(Backend(REFERENCE).prepare(layer, inputs, reuse=False))
 
 
-def check_and_time(row: Row, benchmark: Any) -> None:
-    """Compare the row's result with the reference, then time it."""
+def check_and_time(row: Row, benchmark: Any, budget: float) -> None:
+    """Compare the row's result with the reference, then time it for about ``budget`` seconds."""
     inputs, right = expected(row.measured)
     call = row.implementation.prepare(row.measured, inputs, reuse=False)
     start = perf_counter()
     first = results(call)
     seconds = perf_counter() - start
     assert difference(first, right) <= TOLERANCE
-    if benchmark.enabled and seconds < ROW_SECONDS:
+    if benchmark.enabled and seconds < budget:
         # The first call may have compiled or packed something: the second tells the time.
         start = perf_counter()
         call.run()
         seconds = perf_counter() - start
-    rounds = min(max(int(ROW_SECONDS / seconds), MIN_ROUNDS), MAX_ROUNDS)
+    rounds = min(max(int(budget / seconds), MIN_ROUNDS), MAX_ROUNDS)
     benchmark.group = f"{row.layer.label}: {row.layer}"
     benchmark.extra_info.update(
         implementation=row.implementation.name,
@@ -131,6 +135,6 @@ def check_and_time(row: Row, benchmark: Any) -> None:
 
 
 @pytest.fixture
-def timed(benchmark: Any) -> Any:
+def timed(benchmark: Any, pytestconfig: pytest.Config) -> Any:
     """``timed(row)`` checks a row and times it."""
-    return lambda row: check_and_time(row, benchmark)
+    return lambda row: check_and_time(row, benchmark, pytestconfig.getoption("--row-seconds"))

@@ -5,5 +5,13 @@ def test_relu(row, timed):
     timed(row)
 
 
+def test_relu_backward(row, timed):
+    timed(row)
+
+
+def test_sigmoid(row, timed):
+    timed(row)
+
+
 def test_softmax(row, timed):
     timed(row)

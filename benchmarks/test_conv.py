@@ -11,3 +11,7 @@ def test_conv2d_backward(row, timed):
 
 def test_im2col(row, timed):
     timed(row)
+
+
+def test_col2im(row, timed):
+    timed(row)

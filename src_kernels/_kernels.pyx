@@ -101,6 +101,7 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void softmax_backward(Dtype, const void*, const void*, int64_t, int64_t, bint, void*, int)
         double multiply_add(Dtype, int64_t, int)
         double read_bytes(const void*, int64_t, int)
+        void write_bytes(const void*, void*, int64_t, int)
     int table_count()
     const Table* table_at(int)
     bint table_runs_here(int)
@@ -180,6 +181,18 @@ def read_bytes(ndarray data, int threads):
     with nogil:
         result = table.read_bytes(address, size, threads)
     return result
+
+
+def write_bytes(ndarray source, ndarray target, int threads):
+    """Write all of `target` once, past the caches: ones, or `source` where it is not None.
+
+    `target` begins at a multiple of 64 bytes, and `source` is as large.
+    """
+    cdef void* start = NULL if source is None else PyArray_DATA(source)
+    cdef void* address = PyArray_DATA(target)
+    cdef int64_t size = target.nbytes
+    with nogil:
+        table.write_bytes(start, address, size, threads)
 
 
 cdef inline int threads() noexcept nogil:

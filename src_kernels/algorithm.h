@@ -29,6 +29,17 @@ int64_t direct_workspace_bytes(Dtype, const ConvGeometry& g, int threads);
 
 // The convolution of the gradient that is the input gradient of a convolution of stride 1, its
 // weights turned around.
-ConvGeometry turned_geometry(const ConvGeometry& g);
+FASTDL_INLINE ConvGeometry turned_geometry(const ConvGeometry& g) {
+  ConvGeometry turned = g;
+  turned.channels = g.filters;
+  turned.filters = g.channels;
+  turned.height = g.out_h;
+  turned.width = g.out_w;
+  turned.out_h = g.height;
+  turned.out_w = g.width;
+  turned.pad_top = g.dilation_h * (g.kernel_h - 1) - g.pad_top;
+  turned.pad_left = g.dilation_w * (g.kernel_w - 1) - g.pad_left;
+  return turned;
+}
 
 }  // namespace fastdl::FASTDL_ISA

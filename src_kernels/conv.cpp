@@ -3,17 +3,21 @@
 //   out (O x pixels) = weight (O x K) * im2col(x) (K x pixels),   K = C/G * KH * KW
 //
 // for each group, with the pixels of the whole batch side by side. The im2col matrix is packed
-// panel by panel where it is used, so that what exists of it fits the caches:
+// block by block where it is used, so that what exists of it fits the caches:
 //
-//   task: a block of panels (and, where there are few, a part of the filters)
-//     for each chunk of K that fits a panel                      kKC rows
-//       pack the chunk of each panel                             second-level cache
-//       for each panel                                           first-level cache
-//         for each tile of kMR filters: microkernel              registers
+//   task: a block of kNC pixels, some filters
+//     for each chunk of K                                   kKC rows
+//       pack the chunk of the block and of the weights      second-level cache
+//       for each panel of the block, kNR pixels wide        first-level cache
+//         for each tile of kMR filters: microkernel         registers
 //
-// Weights are read where they lie: a tile's rows are streams that the chunk keeps short.
+// A tile goes straight into the result where its pixels are whole vectors of one image, and else
+// into memory of the task, from where it is copied when the sum is complete.
+#include <cstring>
+
 #include "algorithm.h"
 #include "depthwise.h"
+#include "direct.h"
 #include "families.h"
 #include "microkernel.h"
 #include "panel.h"
@@ -23,207 +27,285 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-template <class T>
-struct Convolution {
-  const T *x, *weight, *bias;
-  T* out;
-  const ConvGeometry& g;
-  Activation activation;
-  // Sizes of the matrix product, and how it is divided.
-  int64_t group_filters, depth, plane, pixels;
-  int64_t vectors, panels, panels_per_block, blocks, split, splits;
-  // Sizes of a task's memory.
-  int64_t runs_per_panel, copies_per_panel;
-};
+// Filters of a task: their chunk of the weights stays in the second-level cache, beside the block.
+constexpr int64_t kMC = 256;
 
-// A block of 8 panels reuses a chunk of the weights that the second-level cache cannot keep whole.
-constexpr int64_t kWeightsInCache = 1 << 20;
-constexpr int64_t kPanelsPerBlock = 8;
+// Chunks up to which a tile is added to the result in place; with more, memory of the task that is
+// smaller and nearer pays for the copy at the end.
+constexpr int64_t kFewChunks = 3;
 
-template <class T>
-void divide(Convolution<T>& conv, int threads) {
-  const ConvGeometry& g = conv.g;
-  conv.group_filters = g.filters / g.groups;
-  conv.depth = g.channels / g.groups * g.kernel_h * g.kernel_w;
-  conv.plane = g.out_h * g.out_w;
-  conv.pixels = g.batch * conv.plane;
-  conv.vectors = ceil_div(conv.pixels, kLanes<T>);
-  conv.panels = ceil_div(conv.vectors, kNRVectors);
+// Multiplications that are worth another thread.
+constexpr int64_t kWorth = 1 << 18;
 
-  int64_t weight_bytes = conv.group_filters * conv.depth * static_cast<int64_t>(sizeof(T));
-  int64_t tasks = threads > 1 ? 4 * threads : 1;
-  conv.panels_per_block = weight_bytes <= kWeightsInCache ? 1 : kPanelsPerBlock;
-  while (conv.panels_per_block > 1 &&
-         g.groups * ceil_div(conv.panels, conv.panels_per_block) < tasks)
-    conv.panels_per_block /= 2;
-  conv.blocks = ceil_div(conv.panels, conv.panels_per_block);
-
-  int64_t tiles = ceil_div(conv.group_filters, kMR);
-  int64_t splits = min(tiles, ceil_div(tasks, g.groups * conv.blocks));
-  conv.split = ceil_div(tiles, splits) * kMR;
-  conv.splits = ceil_div(conv.group_filters, conv.split);
-
-  conv.runs_per_panel = most_runs(g, kNR<T>);
-  conv.copies_per_panel = most_copies(g, kNR<T>, kKC);
-}
-
-template <class T>
-struct TaskMemory {
-  T *panels, *tile;
-  Run* runs;
-  Copy* copies;
+// Where a panel lies in its block.
+struct PanelRange {
+  int32_t first, count, vectors;
+  bool whole;  // whole vectors of one image
 };
 
 template <class T>
-int64_t lay_out(const Convolution<T>& conv, char* base, TaskMemory<T>& memory) {
-  int64_t panels = conv.panels_per_block;
-  char* p = base;
-  memory.panels = reinterpret_cast<T*>(p);
-  p += (panels * kKC * kNR<T> + kLanes<T>) * static_cast<int64_t>(sizeof(T));
-  memory.tile = reinterpret_cast<T*>(p);
-  p += kMR * kNR<T> * static_cast<int64_t>(sizeof(T));
-  memory.runs = reinterpret_cast<Run*>(p);
-  p += panels * conv.runs_per_panel * static_cast<int64_t>(sizeof(Run));
-  memory.copies = reinterpret_cast<Copy*>(p);
-  p += panels * conv.copies_per_panel * static_cast<int64_t>(sizeof(Copy));
-  return p - base;
-}
-
-// Where the pixels of a panel lie in the output.
-struct PixelRange {
-  int64_t begin, count;
-  int vectors;
-};
-
-template <class T>
-PixelRange pixels_of(const Convolution<T>& conv, int64_t panel) {
-  // Vectors are dealt out evenly: 4 of them make 2 and 2, not 3 and 1.
-  int64_t first = conv.vectors * panel / conv.panels;
-  int64_t last = conv.vectors * (panel + 1) / conv.panels;
-  int64_t begin = first * kLanes<T>, end = min(conv.pixels, last * kLanes<T>);
-  return {begin, end - begin, static_cast<int>(last - first)};
-}
-
-// copy(out, tile, length) for each stretch of a panel's pixels that is one in memory, in the plane
-// of filter `filter`. `position` counts within the panel.
-template <class T, class Body>
-FASTDL_INLINE void each_stretch(const Convolution<T>& conv, const PixelRange& range,
-                                int64_t filter, Body body) {
-  int64_t image = range.begin / conv.plane, offset = range.begin % conv.plane;
-  for (int64_t position = 0; position < range.count; ++image, offset = 0) {
-    int64_t length = min(range.count - position, conv.plane - offset);
-    body(conv.out + (image * conv.g.filters + filter) * conv.plane + offset, position, length);
-    position += length;
+class Product {
+ public:
+  Product(const DirectConvolution<T>& conv, int threads) : conv(conv), g(conv.g) {
+    filters = g.filters / g.groups;
+    depth = g.channels / g.groups * g.kernel_h * g.kernel_w;
+    chunks = ceil_div(depth, kKC);
+    plane = g.out_h * g.out_w;
+    pixels = g.batch * plane;
+    vectors = ceil_div(pixels, kLanes<T>);
+    contiguous = conv.column == 1 && conv.row == g.out_w;
+    divide(threads);
   }
-}
 
-// One tile: straight into the output where the panel is whole vectors of one image, else by way
-// of memory that is.
-template <class T>
-void multiply_tile(const Convolution<T>& conv, const PixelRange& range, int64_t filter, int rows,
-                   int64_t depth, const T* weight, const T* panel, const Finish<T>& finish,
-                   T* tile) {
-  auto kernel = choose_microkernel<T>(rows, range.vectors);
-  int64_t image = range.begin / conv.plane, offset = range.begin % conv.plane;
-  bool whole = range.count % kLanes<T> == 0 && offset + range.count <= conv.plane;
-  if (whole) {
-    T* out = conv.out + (image * conv.g.filters + filter) * conv.plane + offset;
-    kernel(depth, weight, conv.depth, panel, out, conv.plane, finish);
-    return;
+  int worth(int threads) const {
+    const int64_t work = pixels * filters * depth * g.groups;
+    return static_cast<int>(min(threads, work / kWorth + 1));
   }
-  if (finish.accumulate)
-    for (int r = 0; r < rows; ++r)
-      each_stretch(conv, range, filter + r, [&](const T* out, int64_t position, int64_t length) {
-        memcpy(tile + r * kNR<T> + position, out, static_cast<size_t>(length) * sizeof(T));
-      });
-  kernel(depth, weight, conv.depth, panel, tile, kNR<T>, finish);
-  for (int r = 0; r < rows; ++r)
-    each_stretch(conv, range, filter + r, [&](T* out, int64_t position, int64_t length) {
-      memcpy(out, tile + r * kNR<T> + position, static_cast<size_t>(length) * sizeof(T));
+
+  int64_t workspace_bytes(int threads) const {
+    return memory_of(nullptr).bytes * min(worth(threads), g.groups * parts * splits);
+  }
+
+  int run(int threads) {
+    threads = worth(threads);
+    const int64_t bytes = memory_of(nullptr).bytes;
+    bool failed = false;
+    parallel_for(g.groups * parts * splits, threads, [&](int64_t task) {
+      char* memory = static_cast<char*>(workspace(bytes));
+      if (memory) run_task(task, memory_of(memory));
+      else __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
     });
-}
-
-template <class T>
-void run_task(const Convolution<T>& conv, int64_t task, const TaskMemory<T>& memory) {
-  const ConvGeometry& g = conv.g;
-  int64_t split = task % conv.splits, block = task / conv.splits % conv.blocks;
-  int64_t group = task / conv.splits / conv.blocks;
-  int64_t first_filter = split * conv.split;
-  int64_t end_filter = min(conv.group_filters, first_filter + conv.split);
-  int64_t first_panel = block * conv.panels_per_block;
-  int panels = static_cast<int>(min(conv.panels_per_block, conv.panels - first_panel));
-  const T* weight = conv.weight + group * conv.group_filters * conv.depth;
-  int64_t group_channels = g.channels / g.groups;
-  Source<T> source = {conv.x + group * group_channels * g.height * g.width, conv.x,
-                      conv.x + g.batch * g.channels * g.height * g.width};
-
-  Panel panel[kPanelsPerBlock];
-  PixelRange range[kPanelsPerBlock];
-  for (int p = 0; p < panels; ++p) {
-    range[p] = pixels_of(conv, first_panel + p);
-    panel[p].runs = memory.runs + p * conv.runs_per_panel;
-    panel[p].copies = memory.copies + p * conv.copies_per_panel;
-    panel[p].run_count = find_runs(g, range[p].begin, range[p].count, panel[p].runs);
-    if (g.kernel_h * g.kernel_w <= kKC) set_taps<T>(g, panel[p], 0, g.kernel_h * g.kernel_w);
+    return failed;
   }
 
-  for (int64_t k = 0, k_end; k < conv.depth; k = k_end) {
-    k_end = chunk_end(g, k, kKC);
-    for (int p = 0; p < panels; ++p) {
-      set_chunk_taps<T>(g, panel[p], k, k_end, kKC);
-      pack(g, panel[p], source, k, k_end, range[p].vectors * kLanes<T>,
-           memory.panels + p * kKC * kNR<T>);
-    }
-    bool last = k_end == conv.depth;
-    for (int p = 0; p < panels; ++p)
-      for (int64_t o = first_filter; o < end_filter; o += kMR) {
-        int64_t filter = group * conv.group_filters + o;
-        Finish<T> finish = {last && conv.bias ? conv.bias + filter : nullptr, k > 0,
-                            last && conv.activation == kRelu};
-        multiply_tile(conv, range[p], filter, static_cast<int>(min(kMR, end_filter - o)),
-                      k_end - k, weight + o * conv.depth + k,
-                      memory.panels + p * kKC * kNR<T>, finish, memory.tile);
+ private:
+  struct Memory {
+    T *a, *b, *c;
+    char* block;
+    int64_t bytes;
+  };
+
+  struct Task {
+    int64_t group, filter, filters;  // filters [filter, filter + filters) of the group
+    int64_t block, end_block;
+  };
+
+  struct Block {
+    int64_t pixel, count;
+    int panels;
+    PanelRange panel[kNC<T> / kLanes<T>];
+  };
+
+  using Lines = typename PixelBlock<T>::Lines;
+
+  const DirectConvolution<T>& conv;
+  const ConvGeometry& g;
+  int64_t filters, depth, chunks, plane, pixels, vectors;
+  int64_t blocks, splits, parts;
+  bool contiguous;
+
+  // Tasks: as square as can be, because a task packs its weights for each of its blocks, and its
+  // block for its filters alone; enough of them for every thread, and as many for each.
+  void divide(int threads) {
+    constexpr int64_t most = kNC<T> / kLanes<T>;
+    splits = ceil_div(filters, kMC);
+    blocks = ceil_div(vectors, most);
+    if (threads > 1) {
+      const int64_t wanted = ceil_div(2 * threads, g.groups);
+      while (blocks * splits < wanted) {
+        bool more_splits = 2 * filters / splits > vectors * kLanes<T> / blocks;
+        if (more_splits && filters / splits > kMR) splits *= 2;
+        else if (vectors / blocks > 1) blocks *= 2;
+        else break;
       }
+      while (blocks * splits < 8 * wanted && g.groups * blocks * splits % threads != 0 &&
+             blocks < vectors)
+        ++blocks;
+    }
+    // Where weights are one chunk, a task packs them once for several blocks.
+    parts = blocks * splits <= 24 * threads ? blocks : max(1, 16 * threads / splits);
   }
 
-  if (conv.activation == kSigmoid || conv.activation == kTanh)
-    for (int p = 0; p < panels; ++p)
-      for (int64_t o = first_filter; o < end_filter; ++o)
-        each_stretch(conv, range[p], group * conv.group_filters + o,
-                     [&](T* out, int64_t, int64_t length) {
-                       activate(kDtype<T>, conv.activation, out, length, out, 1);
-                     });
-}
+  Memory memory_of(char* base) const {
+    const int64_t share = ceil_div(filters, splits);
+    T* t = reinterpret_cast<T*>(base);
+    Memory memory;
+    memory.a = t;
+    memory.b = t += share * kAPitch<T>;
+    memory.c = t += kKC * kBPitch<T>;
+    memory.block = reinterpret_cast<char*>(t += share * kBPitch<T>);
+    memory.bytes = memory.block - base + 2 * block_bytes();
+    return memory;
+  }
+
+  int64_t block_bytes() const { return ceil_div(PixelBlock<T>::bytes(g, kNC<T>), 64) * 64; }
+
+  Task task_of(int64_t index) const {
+    Task task;
+    int64_t split = index % splits, share = index / splits % parts;
+    task.group = index / splits / parts;
+    task.filter = part(filters, splits, split);
+    task.filters = part(filters, splits, split + 1) - task.filter;
+    task.block = part(blocks, parts, share);
+    task.end_block = part(blocks, parts, share + 1);
+    return task;
+  }
+
+  Block block_of(int64_t index) const {
+    Block block;
+    int64_t first = part(vectors, blocks, index), wide = part(vectors, blocks, index + 1) - first;
+    block.pixel = first * kLanes<T>;
+    block.count = min(pixels - block.pixel, wide * kLanes<T>);
+    block.panels = static_cast<int>(ceil_div(wide, kNRVectors));
+    for (int p = 0; p < block.panels; ++p) {
+      int64_t begin = part(wide, block.panels, p), end = part(wide, block.panels, p + 1);
+      int64_t from = begin * kLanes<T>, count = min(block.count, end * kLanes<T>) - from;
+      bool whole = chunks <= kFewChunks && contiguous && count % kLanes<T> == 0 &&
+                   (block.pixel + from) % plane + count <= plane;
+      block.panel[p] = {static_cast<int32_t>(from), static_cast<int32_t>(count),
+                        static_cast<int32_t>(end - begin), whole};
+    }
+    return block;
+  }
+
+  void run_task(int64_t index, const Memory& memory) const {
+    const Task task = task_of(index);
+    const int64_t channels = g.channels / g.groups, size = g.height * g.width;
+    const T* group = conv.x + task.group * channels * size;
+    const T* end = conv.x + g.batch * g.channels * size;
+    PixelBlock<T> one(g, group, end, memory.block, kNC<T>);
+    PixelBlock<T> other(g, group, end, memory.block + block_bytes(), kNC<T>);
+    PixelBlock<T> *source = &one, *ahead = &other;
+    Block block = block_of(task.block);
+    source->set(block.pixel, block.count);
+    for (int64_t b = task.block; b < task.end_block; ++b) {
+      Block next;
+      if (b + 1 < task.end_block) {
+        next = block_of(b + 1);
+        ahead->set(next.pixel, next.count);
+      }
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        int64_t k = part(depth, chunks, chunk), k_end = part(depth, chunks, chunk + 1);
+        if (chunks > 1 || b == task.block) pack_weights(task, k, k_end, memory.a);
+        source->pack(k, k_end, kBPitch<T>, memory.b);
+        Lines lines;
+        if (chunk + 1 < chunks) lines = Lines(*source, k_end, part(depth, chunks, chunk + 2));
+        else if (b + 1 < task.end_block) lines = Lines(*ahead, 0, part(depth, chunks, 1));
+        multiply(task, block, k, k_end, memory, lines);
+      }
+      deliver(task, block, memory.c);
+      if (conv.activation == kSigmoid || conv.activation == kTanh) activate_block(task, block);
+      block = next;
+      PixelBlock<T>* done = source;
+      source = ahead;
+      ahead = done;
+    }
+  }
+
+  void activate_block(const Task& task, const Block& block) const {
+    each_stretch(block.pixel, block.count, [&](int64_t offset, int64_t, int64_t length) {
+      for (int64_t o = 0; o < task.filters; ++o) {
+        T* out = filter_out(task, o) + offset;
+        activate(kDtype<T>, conv.activation, out, length, out, 1);
+      }
+    });
+  }
+
+  T* filter_out(const Task& task, int64_t filter) const {
+    return conv.out + (task.group * filters + task.filter + filter) * conv.plane;
+  }
+
+  void pack_weights(const Task& task, int64_t k, int64_t k_end, T* to) const {
+    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
+    for (int64_t o = 0; o < task.filters; ++o, from += depth, to += kAPitch<T>)
+      memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
+  }
+
+  // What the next chunk of weights is packed from, row by row, to be asked for in time.
+  struct WeightRows {
+    const T* from;
+    int64_t depth, elements, count;
+    void prefetch(int64_t rows) {
+      for (; rows > 0 && count > 0; --rows, --count, from += depth)
+        for (int64_t i = 0; i < elements; i += kLine<T>) __builtin_prefetch(from + i);
+    }
+  };
+
+  void multiply(const Task& task, const Block& block, int64_t k, int64_t k_end,
+                const Memory& memory, Lines lines) const {
+    const bool last = k_end == depth;
+    const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter : nullptr;
+    const Tiles tiles(task.filters);
+    const int64_t calls = tiles.count * block.panels;
+    const int64_t lines_per_tile = ceil_div(lines.count, calls);
+    const int64_t rows_per_tile = ceil_div(task.filters, calls);
+    WeightRows weights = {conv.weight + (task.group * filters + task.filter) * depth + k_end, depth,
+                          min(kKC, depth - k_end), last ? 0 : task.filters};
+    for (int p = 0; p < block.panels; ++p) {
+      const PanelRange& panel = block.panel[p];
+      T* c = memory.c + panel.first;
+      int64_t ldc = kBPitch<T>;
+      if (panel.whole) {
+        int64_t pixel = block.pixel + panel.first;
+        c = filter_out(task, 0) + pixel / plane * conv.image + pixel % plane;
+        ldc = conv.plane;
+      }
+      Finish<T> finish = {bias, k > 0, last && conv.activation == kRelu};
+      const T* a = memory.a;
+      for (int64_t tile = 0; tile < tiles.count; ++tile) {
+        const int rows = tiles.rows(tile);
+        lines.prefetch(lines_per_tile);
+        weights.prefetch(rows_per_tile);
+        choose_microkernel<T>(rows, panel.vectors)(k_end - k, a, memory.b + panel.first, c, ldc,
+                                                   finish);
+        a += rows * kAPitch<T>;
+        c += rows * ldc;
+        if (bias) finish.bias += rows;
+      }
+    }
+  }
+
+  // body(offset in a filter's plane of image 0, position, length) for each stretch of the pixels
+  // that is one in the result. `position` counts from the first of them.
+  template <class Body>
+  void each_stretch(int64_t pixel, int64_t count, Body body) const {
+    const int64_t width = contiguous ? plane : g.out_w;
+    for (int64_t position = 0; position < count;) {
+      int64_t image = (pixel + position) / plane, offset = (pixel + position) % plane;
+      int64_t length = min(count - position, width - offset % width);
+      body(image * conv.image + offset / g.out_w * conv.row + offset % g.out_w * conv.column,
+           position, length);
+      position += length;
+    }
+  }
+
+  // Copies what the task has in its own memory to the result.
+  void deliver(const Task& task, const Block& block, const T* c) const {
+    for (int p = 0, next; p < block.panels; p = next) {
+      const int64_t first = block.panel[p].first;
+      int64_t count = 0;
+      for (next = p; next < block.panels && !block.panel[next].whole; ++next)
+        count += block.panel[next].count;
+      each_stretch(block.pixel + first, count,
+                   [&](int64_t offset, int64_t position, int64_t length) {
+        for (int64_t o = 0; o < task.filters; ++o) {
+          const T* from = c + o * kBPitch<T> + first + position;
+          T* to = filter_out(task, o) + offset;
+          if (conv.column == 1) copy_each<T, 1>(from, length, to);
+          else for (int64_t i = 0; i < length; ++i) to[i * conv.column] = from[i];
+        }
+      });
+      if (next == p) ++next;
+    }
+  }
+};
 
 template <class T>
 int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
              Activation activation, T* out, int threads) {
-  Convolution<T> conv{x, weight, bias, out, g, activation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-  divide(conv, threads);
-  TaskMemory<T> sizes;
-  int64_t bytes = lay_out(conv, nullptr, sizes);
-  bool failed = false;
-  parallel_for(g.groups * conv.blocks * conv.splits, threads, [&](int64_t task) {
-    TaskMemory<T> memory;
-    char* base = static_cast<char*>(workspace(bytes));
-    if (!base) {
-      __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
-      return;
-    }
-    lay_out(conv, base, memory);
-    run_task(conv, task, memory);
-  });
-  return failed;
-}
-
-template <class T>
-int64_t workspace_bytes(const ConvGeometry& g, int threads) {
-  Convolution<T> conv{nullptr, nullptr, nullptr, nullptr, g, kIdentity,
-                      0,       0,       0,       0,       0, 0,
-                      0,       0,       0,       0,       0, 0};
-  divide(conv, threads);
-  TaskMemory<T> sizes;
-  return lay_out(conv, nullptr, sizes) * min(threads, g.groups * conv.blocks * conv.splits);
+  const int64_t plane = g.out_h * g.out_w;
+  return direct_convolution<T>(
+      {x, weight, bias, out, g.filters * plane, plane, g.out_w, 1, g, activation}, threads);
 }
 
 template <class T>
@@ -241,7 +323,38 @@ int run(const void* x, const void* weight, const void* packed, const void* bias,
       activation, static_cast<T*>(out), threads);
 }
 
+// A 1x1 convolution of stride 1 sees an image as one row.
+template <class T>
+DirectConvolution<T> flattened(DirectConvolution<T> conv) {
+  ConvGeometry& g = conv.g;
+  if (g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+      g.height == g.out_h && g.width == g.out_w && g.pad_top == 0 && g.pad_left == 0 &&
+      conv.column == 1 && conv.row == g.out_w) {
+    g.width = g.out_w = g.height * g.width;
+    g.height = g.out_h = 1;
+    conv.row = g.out_w;
+  }
+  return conv;
+}
+
+template <class T>
+int64_t workspace_bytes(const ConvGeometry& g, int threads) {
+  const int64_t plane = g.out_h * g.out_w;
+  DirectConvolution<T> conv = flattened<T>({nullptr, nullptr, nullptr, nullptr, g.filters * plane,
+                                            plane, g.out_w, 1, g, kIdentity});
+  return Product<T>(conv, threads).workspace_bytes(threads);
+}
+
 }  // namespace
+
+template <class T>
+int direct_convolution(const DirectConvolution<T>& conv, int threads) {
+  DirectConvolution<T> seen = flattened(conv);
+  return Product<T>(seen, threads).run(threads);
+}
+
+template int direct_convolution(const DirectConvolution<float>&, int);
+template int direct_convolution(const DirectConvolution<double>&, int);
 
 int64_t direct_workspace_bytes(Dtype dtype, const ConvGeometry& g, int threads) {
   return (dtype == kFloat32 ? workspace_bytes<float> : workspace_bytes<double>)(g, threads);

@@ -67,5 +67,6 @@ void softmax_backward(Dtype, const void* grad, const void* y, int64_t rows, int6
 // limits.cpp
 double multiply_add(Dtype, int64_t operations, int threads);
 double read_bytes(const void* data, int64_t size, int threads);
+void write_bytes(const void* from, void* to, int64_t size, int threads);
 
 }  // namespace fastdl::FASTDL_ISA

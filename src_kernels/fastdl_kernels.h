@@ -106,9 +106,11 @@ struct Table {
 
   // limits.cpp: `operations` multiplications and additions on each thread, a few more where they are
   // no multiple of the unrolled loop;
-  // one reading of `size` bytes (whole 64 KiB blocks)
+  // one reading of `size` bytes (whole 64 KiB blocks); one writing past the caches, of `from` or,
+  // where that is null, of ones (`to` aligned to 64 bytes)
   double (*multiply_add)(Dtype, int64_t operations, int threads);
   double (*read_bytes)(const void* data, int64_t size, int threads);
+  void (*write_bytes)(const void* from, void* to, int64_t size, int threads);
 };
 
 // dispatch.cpp: the instruction sets that were built, from the lowest up, and which of them this
@@ -122,6 +124,8 @@ bool table_runs_here(int index);
 // it back. The shared one is for what the calling thread makes and all threads of a call read.
 void* workspace(int64_t bytes);
 void* shared_workspace(int64_t bytes);
+// Bytes of the largest cache, asked of the system once.
+int64_t last_level_cache();
 // Makes the module safe to fork.
 void install_fork_handler();
 

@@ -3,13 +3,17 @@
 // The letters are those of the BLIS paper (Van Zee and van de Geijn, "BLIS: A Framework for
 // Rapidly Instantiating BLAS Functionality", ACM TOMS 41(3), 2015):
 //
-//          NR = 3 vectors                A: MR rows of the caller's matrix, read in place,
-//        +--------------+                   each element broadcast
-//   MR   |  C: MR * 3   |                B: a packed panel, `depth` rows of NR elements,
-//        |  registers   |                   small enough to stay in the first-level cache
-//        +--------------+                C: summed in registers from zero over one panel
+//          NR = 2 vectors             A: rows kAPitch apart, each element broadcast
+//        +--------------+             B: rows kBPitch apart, of which a panel of NR columns is read;
+//   MR   |  C: MR * 2   |                the panel stays in the first-level cache
+//        |  registers   |             C: summed in registers from zero over at most kKC terms
+//        +--------------+
 //
-// A sum over more than one panel is a sum of such partial sums, which keeps the rounding error of
+// A and B are packed, as rows are: no element changes places. Their pitches are constants, so that
+// every address is one register and a constant; and odd numbers of cache lines, so that rows do not
+// meet in one cache set.
+//
+// A sum over more than kKC terms is a sum of such partial sums, which keeps the rounding error of
 // long sums small (blocked summation).
 #pragma once
 
@@ -17,12 +21,12 @@
 
 namespace fastdl::FASTDL_ISA {
 
-// The tile fills the registers: 24 of 32 with AVX-512 (3 vectors of B and a broadcast beside it),
+// The tile fills the registers: 28 of 32 with AVX-512 (2 vectors of B and a broadcast beside it),
 // 12 of 16 with AVX2, 8 of 16 without FMA (whose products need registers too).
 #if defined(__AVX512F__)
-constexpr int kMR = 8, kNRVectors = 3;
+constexpr int kMR = 14, kNRVectors = 2;
 #elif defined(__AVX2__)
-constexpr int kMR = 4, kNRVectors = 3;
+constexpr int kMR = 6, kNRVectors = 2;
 #elif defined(__aarch64__)
 constexpr int kMR = 6, kNRVectors = 4;
 #else
@@ -32,9 +36,20 @@ constexpr int kMR = 4, kNRVectors = 2;
 template <class T>
 constexpr int kNR = kNRVectors * kLanes<T>;
 
-// Rows of a panel, and so terms of one running sum: at most 36 KiB, which a first-level
-// cache of 48 KiB holds; few enough for the rounding error of one sum.
+template <class T>
+constexpr int kLine = 64 / static_cast<int>(sizeof(T));
+
+// Rows of B, and so terms of one running sum: a panel of at most 24 KiB; few enough for the
+// rounding error of one sum.
 constexpr int kKC = 192;
+// Columns of B: its block of at most 200 KiB stays in the second-level cache.
+template <class T>
+constexpr int kNC = 1024 / static_cast<int>(sizeof(T));
+
+template <class T>
+constexpr int kAPitch = kKC + kLine<T>;
+template <class T>
+constexpr int kBPitch = kNC<T> + kLine<T>;
 
 // What happens to a tile when its sum is done.
 template <class T>
@@ -44,83 +59,84 @@ struct Finish {
   bool relu;
 };
 
-// Row r of A starts at a + r * lda, row r of C at c + r * ldc; B's rows are `vectors` vectors long.
+// Row r of C starts at c + r * ldc.
 template <class T, int rows, int vectors>
-static void microkernel(int64_t depth, const T* a, int64_t lda, const T* b, T* c, int64_t ldc,
+static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
                         const Finish<T>& finish) {
   // C is needed last: ask for it first.
-#pragma GCC unroll 8
+#pragma GCC unroll 14
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
   Vector<T> sum[rows][vectors] = {};
-  for (int64_t k = 0; k < depth; ++k) {
+  for (int64_t k = 0; k < depth; ++k, ++a, b += kBPitch<T>) {
     Vector<T> panel[vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) panel[v] = load(b + (k * vectors + v) * kLanes<T>);
-#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
+#pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
-      Vector<T> element = splat(a[r * lda + k]);
+      Vector<T> element = splat(a[r * kAPitch<T>]);
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[r][v] += element * panel[v];
     }
   }
   // One stage at a time, so that each question is asked once a tile.
   if (finish.accumulate) {
-#pragma GCC unroll 8
+#pragma GCC unroll 14
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[r][v] += load(c + r * ldc + v * kLanes<T>);
   }
   if (finish.bias) {
-#pragma GCC unroll 8
+#pragma GCC unroll 14
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[r][v] += splat(finish.bias[r]);
   }
   if (finish.relu) {
-#pragma GCC unroll 8
+#pragma GCC unroll 14
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[r][v] = relu<T>(sum[r][v]);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 14
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) store(c + r * ldc + v * kLanes<T>, sum[r][v]);
 }
 
 template <class T>
-using Microkernel = void (*)(int64_t, const T*, int64_t, const T*, T*, int64_t, const Finish<T>&);
+using Microkernel = void (*)(int64_t, const T*, const T*, T*, int64_t, const Finish<T>&);
 
 template <class T, int rows>
-static constexpr Microkernel<T> microkernel_row[4] = {
-    microkernel<T, rows, 1>, microkernel<T, rows, 2>,
+static constexpr Microkernel<T> microkernel_row[] = {
+    microkernel<T, rows, 1>,
+    microkernel<T, rows, 2>,
 #if defined(__aarch64__)
-    microkernel<T, rows, 3>, microkernel<T, rows, 4>,
-#elif defined(__AVX2__)
     microkernel<T, rows, 3>,
+    microkernel<T, rows, 4>,
 #endif
 };
 
 // The microkernel of a tile of rows (1 to kMR) by vectors (1 to kNRVectors).
-template <class T>
+template <class T, int most_rows = kMR>
 FASTDL_INLINE Microkernel<T> choose_microkernel(int rows, int vectors) {
-  switch (rows) {
-    case 1: return microkernel_row<T, 1>[vectors - 1];
-    case 2: return microkernel_row<T, 2>[vectors - 1];
-    case 3: return microkernel_row<T, 3>[vectors - 1];
-#if defined(__AVX512F__)
-    case 4: return microkernel_row<T, 4>[vectors - 1];
-    case 5: return microkernel_row<T, 5>[vectors - 1];
-    case 6: return microkernel_row<T, 6>[vectors - 1];
-    case 7: return microkernel_row<T, 7>[vectors - 1];
-#elif defined(__aarch64__)
-    case 4: return microkernel_row<T, 4>[vectors - 1];
-    case 5: return microkernel_row<T, 5>[vectors - 1];
-#endif
-    default: return microkernel_row<T, kMR>[vectors - 1];
-  }
+  if constexpr (most_rows > 1)
+    if (rows < most_rows) return choose_microkernel<T, most_rows - 1>(rows, vectors);
+  return microkernel_row<T, most_rows>[vectors - 1];
 }
+
+// `size` rows divided into tiles of at most kMR, as even as can be.
+struct Tiles {
+  int64_t count;
+  int least;
+  int64_t larger;  // so many of the tiles have a row more
+  explicit Tiles(int64_t size)
+      : count((size - 1) / kMR + 1), least(static_cast<int>(size / count)), larger(size % count) {}
+  int rows(int64_t tile) const { return least + (tile < larger); }
+};
+
+// [0, size) divided into `parts` as even as can be: where part `i` begins.
+FASTDL_INLINE int64_t part(int64_t size, int64_t parts, int64_t i) { return size * i / parts; }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -1,173 +1,452 @@
 // Batch normalisation: sums over a channel, then one pass over its elements. Also the bias gradient
 // of a convolution, which is such a sum.
 //
-// x is (N, C, S). A task owns a channel (its N rows of S elements) where the rows are long, else a
-// block of neighbouring channels, whose elements are then neighbours too. Either way one task sums
-// a channel, in an order that never changes.
+// x is (N, C, S). A task owns a block of neighbouring channels, a run of elements in each image, and
+// makes both passes while they are in the second-level cache:
+//
+//   image 0   [ . . . . |=====| . . . ]
+//   image 1   [ . . . . |=====| . . . ]    ===  block channels of S elements
+//   image 2   [ . . . . |=====| . . . ]
+//
+// Where there are few blocks, several tasks share one, each some of its images, and their sums are
+// joined in order before the second pass. Rows of S elements that are shorter than a vector or two
+// are taken a run at a time, each element with its channel's numbers (`Expanded`).
+//
+// The statistics of long rows read their channel once: a piece that fits the first-level cache gives its
+// mean and the squares of its deviations from that. Pieces are joined as in Chan, Golub and LeVeque,
+// "Updating formulae and a pairwise algorithm for computing sample variances" (1979):
+//
+//   mean = mean_a + d n_b / n,  squares = squares_a + squares_b + d^2 n_a n_b / n,
+//   d = mean_b - mean_a,  n = n_a + n_b
+//
 #include <cmath>
 
 #include "families.h"
 #include "parallel.h"
+#include "stream.h"
 #include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 64;  // channels of a task where rows are short
+constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
+constexpr int64_t kShortRow = 16;      // rows below this are taken a run at a time
+constexpr int64_t kRun = 1024;         // elements of a run, where a channel has fewer
+constexpr int64_t kPiece = 2048;       // elements of a long row that are taken at once
+constexpr int64_t kLongRow = 512;      // rows that are worth a start of their own
+constexpr int64_t kManyBlocks = 8;     // blocks that keep threads busy
+constexpr int64_t kMaxParts = 16;      // tasks that share a block
+// Channels where blocks are shared: fewer than kManyBlocks blocks of at least 64 elements.
+constexpr int64_t kMaxShared = kManyBlocks * 64;
 
-FASTDL_INLINE bool has_long_rows(const NormGeometry& g) { return g.size >= 16; }
+// How the work is cut. It depends on the sizes alone, so that sums are joined in the same order
+// whatever the number of threads.
+struct Split {
+  int64_t block, blocks, parts;
+  int threads;
+  Split(const NormGeometry& g, int wanted) {
+    const int64_t size = max(1, g.size), work = g.batch * g.channels * size;
+    block = max(ceil_div(g.channels, 2 * kManyBlocks), ceil_div(64, size));
+    block = max(1, min(min(block, kRun / size), g.channels));
+    blocks = ceil_div(g.channels, block);
+    const bool few = blocks < kManyBlocks && work >= 2 * kGrain;
+    parts = few ? max(1, min(kMaxParts, g.batch)) : 1;
+    threads = worth_threads(work, kGrain, wanted);
+  }
+};
 
-// body(first, end) for blocks of channels: single ones where rows are long.
-template <class Body>
-void each_block(const NormGeometry& g, int threads, Body body) {
-  int64_t block = has_long_rows(g) ? 1 : kBlock;
-  parallel_for(ceil_div(g.channels, block), threads, [&](int64_t task) {
-    body(task * block, min(g.channels, (task + 1) * block));
-  });
+// Channels [first, end) of images [begin, last).
+struct Share {
+  int64_t first, end, begin, last;
+};
+
+FASTDL_INLINE Share share_of(const NormGeometry& g, const Split& split, int64_t block,
+                             int64_t part) {
+  const int64_t first = block * split.block;
+  return {first, min(g.channels, first + split.block), part * g.batch / split.parts,
+          (part + 1) * g.batch / split.parts};
 }
 
-// sums[c - first] = the sum over channel c of term(c, element), in double precision. `term` takes
-// the offset of the first of a row's elements, and gives a vector or an element of terms.
-template <class T, class VectorTerm, class Term>
-void sum_channels(const NormGeometry& g, int64_t first, int64_t end, VectorTerm vector_term,
-                  Term term, double* sums) {
-  for (int64_t c = first; c < end; ++c) sums[c - first] = 0;
-  if (has_long_rows(g)) {
-    for (int64_t n = 0; n < g.batch; ++n) {
-      int64_t row = (n * g.channels + first) * g.size;
-      sums[0] += sum_vectors<T>(g.size, [&](int64_t i, int64_t count) {
-        return vector_term(row + i, count);
-      });
+// Two passes over every channel: sum(share, values) finds a Value for each of the share's channels,
+// join(value, other) adds what another task found, use(share, values, is_first) makes the second
+// pass; the first task of a block also writes what there is one of for each channel.
+template <class Value, class Sum, class Join, class Use>
+void two_passes(const NormGeometry& g, int threads, Sum sum, Join join, Use use) {
+  const Split split(g, threads);
+  if (split.parts == 1) {
+    parallel_for(split.blocks, split.threads, [&](int64_t block) {
+      const Share share = share_of(g, split, block, 0);
+      Value values[kRun];
+      sum(share, values);
+      use(share, values, true);
+    });
+    return;
+  }
+  Value values[kMaxParts][kMaxShared];
+  auto each = [&](auto body) {
+    parallel_for(split.blocks * split.parts, split.threads, [&](int64_t task) {
+      const int64_t part = task % split.parts;
+      body(share_of(g, split, task / split.parts, part), part);
+    });
+  };
+  each([&](const Share& share, int64_t part) { sum(share, values[part] + share.first); });
+  for (int64_t part = 1; part < split.parts; ++part)
+    for (int64_t c = 0; c < g.channels; ++c) join(values[0][c], values[part][c]);
+  each([&](const Share& share, int64_t part) { use(share, values[0] + share.first, part == 0); });
+}
+
+// Numbers of a channel, one for each of a run's elements; zeros for a null pointer.
+template <class T, int numbers>
+struct Expanded {
+  T values[numbers][kRun + kLanes<T>];
+  Expanded(const T* const (&of_channel)[numbers], int64_t channels, int64_t size) {
+    for (int k = 0; k < numbers; ++k) {
+      T* to = values[k];
+      for (int64_t c = 0; c < channels; ++c)
+        for (int64_t s = 0; s < size; ++s) *to++ = of_channel[k] ? of_channel[k][c] : T(0);
+      for (int lane = 0; lane < kLanes<T>; ++lane) *to++ = 0;
+    }
+  }
+};
+
+// Offset of the row that a sum over the share's rows reads after row c of image n.
+FASTDL_INLINE int64_t following_row(const NormGeometry& g, const Share& share, int64_t n,
+                                    int64_t c) {
+  const bool same_image = share.first + c + 1 < share.end;
+  const int64_t row = same_image ? n * g.channels + share.first + c + 1
+                                 : min(n + 1, share.last - 1) * g.channels + share.first;
+  return row * g.size;
+}
+
+// totals[c * terms + t] = the sum over channel first + c of term t of body(offset, count, middle),
+// with middle[c] in every lane (zero for a null pointer). The terms are of elements of `inputs`.
+template <class T, int terms, int arrays, class Body>
+void sum_channels(const NormGeometry& g, const Share& share, const T* const (&inputs)[arrays],
+                  const T* middle, Body body, double* totals) {
+  const int64_t channels = share.end - share.first;
+  for (int64_t i = 0; i < channels * terms; ++i) totals[i] = 0;
+  if (g.size >= kShortRow) {
+    for (int64_t n = share.begin; n < share.last; ++n)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t row = (n * g.channels + share.first + c) * g.size;
+        const Vector<T> center = splat(middle ? middle[c] : T(0));
+        for (const T* input : inputs)
+          if (g.size >= kLongRow) prefetch_row(input + following_row(g, share, n, c));
+        add_vectors<T, terms>(
+            g.size, [&](int64_t i, int64_t count) { return body(row + i, count, center); },
+            totals + c * terms);
+      }
+    return;
+  }
+  // A group of images is summed in single precision, element by element of the run.
+  constexpr int64_t group = 8;
+  const Expanded<T, 1> centers({middle}, channels, g.size);
+  const int64_t run = channels * g.size;
+  double sums[terms][kRun + kLanes<T>] = {};
+  for (int64_t n = share.begin; n < share.last; n += group) {
+    auto add = [&](int64_t i, int64_t count) {
+      const Vector<T> center = load(centers.values[0] + i);
+      Vector<T> sum[terms] = {};
+      for (int64_t image = n; image < min(share.last, n + group); ++image) {
+        const int64_t at = (image * g.channels + share.first) * g.size + i;
+        const Terms<T, terms> more = body(at, count, center);
+        for (int t = 0; t < terms; ++t) sum[t] += more.term[t];
+      }
+      for (int t = 0; t < terms; ++t) add_to<T>(sums[t] + i, sum[t]);
+    };
+    int64_t i = 0;
+    for (; i + kLanes<T> <= run; i += kLanes<T>) add(i, int64_t{kLanes<T>});
+    if (i < run) add(i, run - i);
+  }
+  for (int64_t i = 0; i < run; ++i)
+    for (int t = 0; t < terms; ++t) totals[i / g.size * terms + t] += sums[t][i];
+}
+
+// out = body(offset, count, numbers) for each element of the share, where numbers[k] is
+// of_channel[k][c] in every lane. Images come in falling order: the last ones are in the caches.
+template <class T, int numbers, class Body>
+FASTDL_INLINE void write_channels(const NormGeometry& g, const Share& share,
+                                  const T* const (&of_channel)[numbers], Body body, T* out,
+                                  RowWriter<T>& writer) {
+  const int64_t channels = share.end - share.first, run = channels * g.size;
+  Vector<T> number[numbers];
+  if (g.size >= kShortRow) {
+    for (int64_t n = share.last; n-- > share.begin;) {
+      int64_t at = (n * g.channels + share.first) * g.size;
+      if (g.size < kLongRow) writer.start(out + at, run);
+      for (int64_t c = 0; c < channels; ++c, at += g.size) {
+        for (int k = 0; k < numbers; ++k) number[k] = splat(of_channel[k][c]);
+        auto vector = [&](int64_t i, int64_t count) { return body(at + i, count, number); };
+        if (g.size >= kLongRow) {
+          write<T>(out + at, g.size, writer.past_caches(), vector);
+          continue;
+        }
+        T* to = writer.next(g.size, 0);
+        int64_t i = 0;
+        for (; i + kLanes<T> <= g.size; i += kLanes<T>) store(to + i, vector(i, kLanes<T>));
+        // What fills no vector is in the last one that does.
+        i = g.size - kLanes<T>;
+        store(to + i, vector(i, kLanes<T>));
+        writer.done(g.size);
+      }
     }
     return;
   }
-  for (int64_t n = 0; n < g.batch; ++n)
-    for (int64_t c = first; c < end; ++c)
-      for (int64_t s = 0; s < g.size; ++s)
-        sums[c - first] += static_cast<double>(term(c, (n * g.channels + c) * g.size + s));
+  const Expanded<T, numbers> expanded(of_channel, channels, g.size);
+  for (int64_t n = share.last; n-- > share.begin;) {
+    const int64_t at = (n * g.channels + share.first) * g.size;
+    writer.start(out + at, run);
+    T* to = writer.next(run, kLanes<T>);
+    auto write = [&](int64_t i, int64_t count) {
+      for (int k = 0; k < numbers; ++k) number[k] = load(expanded.values[k] + i);
+      store(to + i, body(at + i, count, number));
+    };
+    int64_t i = 0;
+    for (; i + kLanes<T> <= run; i += kLanes<T>) write(i, int64_t{kLanes<T>});
+    if (i < run) write(i, run - i);
+    writer.done(run);
+  }
 }
 
-// Each row of the block's channels: body(channel, offset of the row).
-template <class Body>
-FASTDL_INLINE void each_row(const NormGeometry& g, int64_t first, int64_t end, Body body) {
-  for (int64_t n = 0; n < g.batch; ++n)
-    for (int64_t c = first; c < end; ++c) body(c, (n * g.channels + c) * g.size);
+template <class T, class Body>
+FASTDL_INLINE void with_activation(Activation activation, Body body) {
+  if (activation == kIdentity) body([](Vector<T> v) { return v; });
+  else if (activation == kRelu) body([](Vector<T> v) { return relu<T>(v); });
+  else body([=](Vector<T> v) { return apply<T>(activation, v); });
+}
+
+// out = f((x - center) * scale + shift)
+template <class T>
+void write_normalized(const NormGeometry& g, const Share& share, const T* x, const T* center,
+                      const T* scale, const T* shift, Activation activation, T* out,
+                      RowWriter<T>& writer) {
+  with_activation<T>(activation, [&](auto f) {
+    write_channels<T, 3>(
+        g, share, {center, scale, shift},
+        [&](int64_t at, int64_t count, const Vector<T>* number) {
+          return f((load_some(x + at, count, T(0)) - number[0]) * number[1] + number[2]);
+        },
+        out, writer);
+  });
 }
 
 template <class T>
-void normalize_row(const T* x, int64_t size, T mean, T scale, T shift, Activation activation,
-                   T* out) {
-  if (size == 1 && activation == kIdentity) {
-    *out = (*x - mean) * scale + shift;
+FASTDL_INLINE bool output_goes_past_caches(const NormGeometry& g) {
+  return goes_past_caches(g.batch * g.channels * g.size * static_cast<int64_t>(sizeof(T)));
+}
+
+// How many values of a channel were seen, their mean, and the sum of squared deviations from it.
+struct Moments {
+  double count, mean, squares;
+  void join(const Moments& other) {
+    const double total = count + other.count, d = other.mean - mean;
+    if (other.count == 0) return;
+    mean += d * (other.count / total);
+    squares += other.squares + d * d * (count * other.count / total);
+    count = total;
+  }
+};
+
+// The squares of deviations from the mean, from those from a rounded mean.
+FASTDL_INLINE Moments moments_of(double count, double mean, double rounded, double squares) {
+  squares -= count * (mean - rounded) * (mean - rounded);
+  return {count, mean, squares < 0 ? 0 : squares};
+}
+
+template <class T>
+Moments moments_of_piece(const T* x, int64_t size) {
+  const double mean = sum_of(x, size) / static_cast<double>(size);
+  const T rounded = static_cast<T>(mean);
+  const double squares = sum_vectors<T>(size, [&](int64_t i, int64_t n) {
+    const Vector<T> d = load_some(x + i, n, rounded) - rounded;
+    return d * d;
+  });
+  return moments_of(static_cast<double>(size), mean, rounded, squares);
+}
+
+template <class T>
+void find_moments(const NormGeometry& g, const Share& share, const T* x, Moments* moments) {
+  const int64_t channels = share.end - share.first;
+  if (g.size >= kLongRow) {
+    const int64_t pieces = ceil_div(g.size, kPiece);
+    for (int64_t c = 0; c < channels; ++c) moments[c] = {};
+    for (int64_t n = share.begin; n < share.last; ++n)
+      for (int64_t c = 0; c < channels; ++c) {
+        const T* row = x + (n * g.channels + share.first + c) * g.size;
+        prefetch_row(x + following_row(g, share, n, c));
+        for (int64_t piece = 0; piece < pieces; ++piece) {
+          const int64_t begin = piece * g.size / pieces, end = (piece + 1) * g.size / pieces;
+          moments[c].join(moments_of_piece(row + begin, end - begin));
+        }
+      }
     return;
   }
-  auto each = [&](auto f) {
-    map(x, size, out, [&](Vector<T> v) { return f((v - mean) * scale + shift); });
-  };
-  if (activation == kIdentity) each([](Vector<T> v) { return v; });
-  else if (activation == kRelu) each([](Vector<T> v) { return relu<T>(v); });
-  else each([&](Vector<T> v) { return apply<T>(activation, v); });
+  const double count = static_cast<double>((share.last - share.begin) * g.size);
+  double sums[kRun], squares[kRun];
+  T rounded[kRun];
+  sum_channels<T, 1>(
+      g, share, {x}, nullptr,
+      [&](int64_t at, int64_t n, Vector<T>) {
+        return Terms<T, 1>{{load_some(x + at, n, T(0))}};
+      },
+      sums);
+  for (int64_t c = 0; c < channels; ++c) rounded[c] = static_cast<T>(sums[c] / count);
+  sum_channels<T, 1>(
+      g, share, {x}, rounded,
+      [&](int64_t at, int64_t n, Vector<T> center) {
+        const Vector<T> d = load_some(x + at, n, T(0)) - center;
+        return Terms<T, 1>{{first_lanes<T>(d * d, n)}};
+      },
+      squares);
+  for (int64_t c = 0; c < channels; ++c)
+    moments[c] = moments_of(count, sums[c] / count, rounded[c], squares[c]);
 }
 
 template <class T>
 void train(const T* x, const T* weight, const T* bias, double eps, const NormGeometry& g,
            Activation activation, T* out, T* mean, T* var, int threads) {
-  const double count = static_cast<double>(g.batch * g.size);
-  each_block(g, threads, [&](int64_t first, int64_t end) {
-    double sums[kBlock];
-    sum_channels<T>(
-        g, first, end, [&](int64_t at, int64_t n) { return load_some(x + at, n, T(0)); },
-        [&](int64_t, int64_t at) { return x[at]; }, sums);
-    for (int64_t c = first; c < end; ++c) mean[c] = static_cast<T>(sums[c - first] / count);
-    const T middle = mean[first];
-    sum_channels<T>(
-        g, first, end,
-        [&](int64_t at, int64_t n) {
-          Vector<T> d = load_some(x + at, n, middle) - middle;
-          return d * d;
-        },
-        [&](int64_t c, int64_t at) { return (x[at] - mean[c]) * (x[at] - mean[c]); }, sums);
-    T scale[kBlock];
-    for (int64_t c = first; c < end; ++c) {
-      double variance = sums[c - first] / count;
-      var[c] = static_cast<T>(variance);
-      double factor = weight ? static_cast<double>(weight[c]) : 1;
-      scale[c - first] = static_cast<T>(factor / std::sqrt(variance + eps));
-    }
-    each_row(g, first, end, [&](int64_t c, int64_t row) {
-      normalize_row(x + row, g.size, mean[c], scale[c - first], bias ? bias[c] : T(0), activation,
-                    out + row);
-    });
-  });
+  const bool past_caches = output_goes_past_caches<T>(g);
+  two_passes<Moments>(
+      g, threads,
+      [&](const Share& share, Moments* moments) { find_moments(g, share, x, moments); },
+      [](Moments& moments, const Moments& more) { moments.join(more); },
+      [&](const Share& share, const Moments* moments, bool is_first) {
+        T center[kRun], scale[kRun], shift[kRun];
+        for (int64_t i = 0, c = share.first; c < share.end; ++i, ++c) {
+          const double variance = moments[i].squares / moments[i].count;
+          const double slope =
+              (weight ? static_cast<double>(weight[c]) : 1) / std::sqrt(variance + eps);
+          center[i] = static_cast<T>(moments[i].mean);
+          scale[i] = static_cast<T>(slope);
+          // With what the mean lost when it was rounded.
+          shift[i] = static_cast<T>((bias ? static_cast<double>(bias[c]) : 0) +
+                                    (static_cast<double>(center[i]) - moments[i].mean) * slope);
+          if (is_first) {
+            mean[c] = center[i];
+            var[c] = static_cast<T>(variance);
+          }
+        }
+        RowWriter<T> writer(past_caches);
+        write_normalized(g, share, x, center, scale, shift, activation, out, writer);
+      });
 }
 
 template <class T>
 void normalize_all(const T* x, const T* mean, const T* scale, const T* shift,
                    const NormGeometry& g, Activation activation, T* out, int threads) {
-  each_block(g, threads, [&](int64_t first, int64_t end) {
-    each_row(g, first, end, [&](int64_t c, int64_t row) {
-      normalize_row(x + row, g.size, mean[c], scale[c], shift[c], activation, out + row);
+  const Split split(g, threads);
+  const bool past_caches = output_goes_past_caches<T>(g);
+  auto write = [&](const Share& share, RowWriter<T>& writer) {
+    write_normalized(g, share, x, mean + share.first, scale + share.first, shift + share.first,
+                     activation, out, writer);
+  };
+  if (g.size < kShortRow) {
+    parallel_for(split.blocks * split.parts, split.threads, [&](int64_t task) {
+      RowWriter<T> writer(past_caches);
+      write(share_of(g, split, task / split.parts, task % split.parts), writer);
     });
+    return;
+  }
+  // Through memory in order.
+  parallel_range(g.batch * split.blocks, 1, split.threads, [&](int64_t begin, int64_t end) {
+    RowWriter<T> writer(past_caches);
+    for (int64_t i = begin; i < end; ++i) {
+      Share share = share_of(g, split, i % split.blocks, 0);
+      share.begin = i / split.blocks;
+      share.last = share.begin + 1;
+      write(share, writer);
+    }
   });
 }
+
+// Sums over a channel: of the gradient, and of its products with x - mean.
+struct Sums {
+  double grad, product;
+};
 
 template <class T>
 void backward(const T* grad, const T* x, const T* mean, const T* inv_std, const T* weight,
               bool training, const NormGeometry& g, T* grad_x, T* grad_weight, T* grad_bias,
               int threads) {
   const double count = static_cast<double>(g.batch * g.size);
-  each_block(g, threads, [&](int64_t first, int64_t end) {
-    double bias_sums[kBlock], weight_sums[kBlock];
-    const T middle = mean[first], spread = inv_std[first];
-    sum_channels<T>(
-        g, first, end, [&](int64_t at, int64_t n) { return load_some(grad + at, n, T(0)); },
-        [&](int64_t, int64_t at) { return grad[at]; }, bias_sums);
-    sum_channels<T>(
-        g, first, end,
-        [&](int64_t at, int64_t n) {
-          return load_some(grad + at, n, T(0)) * ((load_some(x + at, n, T(0)) - middle) * spread);
-        },
-        [&](int64_t c, int64_t at) { return grad[at] * ((x[at] - mean[c]) * inv_std[c]); },
-        weight_sums);
-    for (int64_t c = first; c < end; ++c) {
-      grad_bias[c] = static_cast<T>(bias_sums[c - first]);
-      grad_weight[c] = static_cast<T>(weight_sums[c - first]);
-    }
-    each_row(g, first, end, [&](int64_t c, int64_t row) {
-      // grad_x = factor * (grad - bias_mean - x_hat * weight_mean)
-      const T factor = (weight ? weight[c] : T(1)) * inv_std[c];
-      const T bias_mean = training ? static_cast<T>(bias_sums[c - first] / count) : T(0);
-      const T slope =
-          training ? static_cast<T>(weight_sums[c - first] / count) * inv_std[c] : T(0);
-      const T center = mean[c];
-      if (g.size == 1)
-        grad_x[row] = factor * ((grad[row] - bias_mean) - (x[row] - center) * slope);
-      else if (training)
-        map(grad + row, x + row, g.size, grad_x + row, [&](Vector<T> d, Vector<T> v) {
-          return factor * ((d - bias_mean) - (v - center) * slope);
-        });
-      else
-        map(grad + row, g.size, grad_x + row, [&](Vector<T> d) { return factor * d; });
-    });
-  });
+  const bool past_caches = output_goes_past_caches<T>(g);
+  two_passes<Sums>(
+      g, threads,
+      [&](const Share& share, Sums* sums) {
+        double totals[2 * kRun];
+        sum_channels<T, 2>(
+            g, share, {grad, x}, mean + share.first,
+            [&](int64_t at, int64_t n, Vector<T> center) {
+              const Vector<T> d = load_some(grad + at, n, T(0));
+              return Terms<T, 2>{{d, d * (load_some(x + at, n, T(0)) - center)}};
+            },
+            totals);
+        for (int64_t i = 0; i < share.end - share.first; ++i)
+          sums[i] = {totals[2 * i], totals[2 * i + 1]};
+      },
+      [](Sums& sums, const Sums& more) {
+        sums.grad += more.grad;
+        sums.product += more.product;
+      },
+      [&](const Share& share, const Sums* sums, bool is_first) {
+        // grad_x = factor * grad - slope * (x - mean) - shift
+        T factor[kRun], slope[kRun], shift[kRun];
+        for (int64_t i = 0, c = share.first; c < share.end; ++i, ++c) {
+          const double deviation = static_cast<double>(inv_std[c]);
+          const double scale = (weight ? static_cast<double>(weight[c]) : 1) * deviation;
+          const double sum = sums[i].product * deviation;
+          factor[i] = static_cast<T>(scale);
+          slope[i] = static_cast<T>(scale * deviation * (sum / count));
+          shift[i] = static_cast<T>(scale * (sums[i].grad / count));
+          if (is_first) {
+            grad_bias[c] = static_cast<T>(sums[i].grad);
+            grad_weight[c] = static_cast<T>(sum);
+          }
+        }
+        RowWriter<T> writer(past_caches);
+        if (training)
+          write_channels<T, 4>(
+              g, share, {factor, slope, shift, mean + share.first},
+              [&](int64_t at, int64_t n, const Vector<T>* number) {
+                return number[0] * load_some(grad + at, n, T(0)) -
+                       (number[1] * (load_some(x + at, n, T(0)) - number[3]) + number[2]);
+              },
+              grad_x, writer);
+        else
+          write_channels<T, 1>(
+              g, share, {factor},
+              [&](int64_t at, int64_t n, const Vector<T>* number) {
+                return number[0] * load_some(grad + at, n, T(0));
+              },
+              grad_x, writer);
+      });
 }
 
 template <class T>
 void sum_bias(const T* grad, const NormGeometry& g, T* out, int threads) {
-  each_block(g, threads, [&](int64_t first, int64_t end) {
-    double sums[kBlock];
-    sum_channels<T>(
-        g, first, end, [&](int64_t at, int64_t n) { return load_some(grad + at, n, T(0)); },
-        [&](int64_t, int64_t at) { return grad[at]; }, sums);
-    for (int64_t c = first; c < end; ++c) out[c] = static_cast<T>(sums[c - first]);
-  });
+  two_passes<double>(
+      g, threads,
+      [&](const Share& share, double* sums) {
+        sum_channels<T, 1>(
+            g, share, {grad}, nullptr,
+            [&](int64_t at, int64_t n, Vector<T>) {
+              return Terms<T, 1>{{load_some(grad + at, n, T(0))}};
+            },
+            sums);
+      },
+      [](double& sum, double more) { sum += more; },
+      [&](const Share& share, const double* sums, bool is_first) {
+        for (int64_t c = share.first; is_first && c < share.end; ++c)
+          out[c] = static_cast<T>(sums[c - share.first]);
+      });
 }
 
 }  // namespace
 
 void conv2d_grad_bias(Dtype dtype, const void* grad, const NormGeometry* g, void* out,
                       int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     sum_bias(static_cast<const float*>(grad), *g, static_cast<float*>(out), threads);
   else
@@ -177,6 +456,7 @@ void conv2d_grad_bias(Dtype dtype, const void* grad, const NormGeometry* g, void
 void batch_norm_train(Dtype dtype, const void* x, const void* weight, const void* bias, double eps,
                       const NormGeometry* g, Activation activation, void* out, void* mean,
                       void* var, int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     train(static_cast<const float*>(x), static_cast<const float*>(weight),
           static_cast<const float*>(bias), eps, *g, activation, static_cast<float*>(out),
@@ -189,6 +469,7 @@ void batch_norm_train(Dtype dtype, const void* x, const void* weight, const void
 
 void normalize(Dtype dtype, const void* x, const void* mean, const void* scale, const void* shift,
                const NormGeometry* g, Activation activation, void* out, int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     normalize_all(static_cast<const float*>(x), static_cast<const float*>(mean),
                   static_cast<const float*>(scale), static_cast<const float*>(shift), *g,
@@ -203,6 +484,7 @@ void batch_norm_backward(Dtype dtype, const void* grad, const void* x, const voi
                          const void* inv_std, const void* weight, bool training,
                          const NormGeometry* g, void* grad_x, void* grad_weight, void* grad_bias,
                          int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     backward(static_cast<const float*>(grad), static_cast<const float*>(x),
              static_cast<const float*>(mean), static_cast<const float*>(inv_std),

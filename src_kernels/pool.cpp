@@ -1,27 +1,25 @@
-// Pools: max, average, adaptive average, and their gradients. A task owns a plane (image, channel).
+// Pools: max, average, adaptive average, and their gradients.
 //
 // The value pools work in two steps, on as many columns as a buffer takes: down, the rows of a
-// window to one row (whole vectors), then across, the columns of each window:
+// window to one row, then across, the columns of each window:
 //
 //   rows of the window   ->  buffer, with its padding   ->  a row of the output
 //
-#include <cstring>
-
+// Both steps take whole vectors. Columns with stride 2 come by splitting two vectors into their even
+// and odd elements. With indices, the rows are copied into the buffer and each element of the window
+// is compared in turn, for a vector of windows at once. The average's gradient goes the other way.
 #include "families.h"
 #include "parallel.h"
+#include "stream.h"
 #include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kBuffer = 1024;  // columns of the buffer
-
-// a or b, whichever is larger; NaN if one of them is.
-template <class T>
-FASTDL_INLINE T larger(T best, T value) {
-  return (value > best) | (value != value) ? value : best;
-}
+constexpr int64_t kBuffer = 2048;     // columns of the buffer
+constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
+static_assert(kBuffer <= RowWriter<float>::kLongest, "a row fits the writer");
 
 // Positions of a window that lie in [0, size): kernel elements [begin, end).
 struct Clip {
@@ -31,80 +29,163 @@ struct Clip {
         end(max(begin, min(kernel, ceil_div(size - start, dilation)))) {}
 };
 
-// Elements of window `index` that an average divides by, along one axis: clipped to the padded
-// input, or to the input.
-FASTDL_INLINE int64_t counted(int64_t index, int64_t kernel, int64_t stride, int64_t pad,
-                              int64_t size, bool include_pad) {
-  int64_t start = index * stride - pad, end = min(start + kernel, size + pad);
-  return include_pad ? end - start : min(end, size) - max(start, 0);
+// body(begin, end) for ranges of planes, `work` elements each.
+template <class Body>
+FASTDL_INLINE void each_planes(int64_t planes, int64_t work, int threads, Body body) {
+  parallel_range(planes, ceil_div(kGrain, max(work, 1)), threads, body);
 }
 
+template <class T>
+FASTDL_INLINE bool planes_go_past_caches(int64_t planes, int64_t size) {
+  return goes_past_caches(planes * size * static_cast<int64_t>(sizeof(T)));
+}
+
+// --- values: down, then across ---
+
+template <class T>
 struct MaxStep {
-  template <class T>
-  static T neutral() {
-    return -static_cast<T>(__builtin_inf());
-  }
-  template <class T>
-  static T join(T a, T b) {
-    return larger(a, b);
+  static constexpr T neutral = -static_cast<T>(__builtin_inf());
+  // The larger one; NaN if one of them is. Of vectors, best is kept where value is not larger.
+  template <class V>
+  static V join(V best, V value) {
+    V larger = value > best ? value : best;
+    return value != value ? value : larger;
   }
 };
+template <class T>
 struct SumStep {
-  template <class T>
-  static T neutral() {
-    return 0;
-  }
-  template <class T>
-  static T join(T a, T b) {
+  static constexpr T neutral = 0;
+  template <class V>
+  static V join(V a, V b) {
     return a + b;
   }
 };
 
-template <class Step, int stride, class T>
-FASTDL_INLINE void join_strided(const T* __restrict from, int64_t count, T* __restrict to) {
-  for (int64_t j = 0; j < count; ++j) to[j] = Step::join(to[j], from[j * stride]);
+// to[q] = the join of `rows` rows, and of to[q] where there were rows before.
+template <class T, class Step, int rows, bool joined>
+FASTDL_INLINE void join_rows(const T* from, int64_t pitch, int64_t size, T* to) {
+  for (int64_t q = 0; q < size; q += kLanes<T>) {
+    Vector<T> v;
+    if (joined) v = Step::join(load(to + q), load_some(from + q, size - q, T(0)));
+    else v = load_some(from + q, size - q, T(0));
+    for (int row = 1; row < rows; ++row)
+      v = Step::join(v, load_some(from + row * pitch + q, size - q, T(0)));
+    store(to + q, v);
+  }
 }
-
-// Row i of the output: Step over each window, NaN and all.
-template <class Step, class T>
-void pool_row(const PoolGeometry& g, const T* plane, int64_t i, T* out) {
-  const T neutral = Step::template neutral<T>();
-  const int64_t top = i * g.stride_h - g.pad_h;
-  const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
-  const int64_t extent = (g.kernel_w - 1) * g.dilation_w + 1;
-  T buffer[kBuffer];
-  const int64_t columns = (kBuffer - extent) / g.stride_w + 1;
-  for (int64_t j = 0; j < g.out_w; j += columns) {
-    const int64_t count = min(columns, g.out_w - j);
-    // The buffer holds columns [left, left + wide) of the padded input, x those of [begin, end).
-    const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
-    const int64_t begin = max(0, min(wide, -left)), end = max(begin, min(wide, g.width - left));
-    for (int64_t q = 0; q < begin; ++q) buffer[q] = neutral;
-    for (int64_t q = end; q < wide; ++q) buffer[q] = neutral;
-    const T* from = plane + (top + rows.begin * g.dilation_h) * g.width + left;
-    for (int64_t a = rows.begin; a < rows.end; ++a, from += g.dilation_h * g.width)
-      if (a == rows.begin)
-        for (int64_t q = begin; q < end; ++q) buffer[q] = from[q];
-      else
-        for (int64_t q = begin; q < end; ++q) buffer[q] = Step::join(buffer[q], from[q]);
-    if (rows.begin == rows.end)
-      for (int64_t q = begin; q < end; ++q) buffer[q] = neutral;
-
-    T* to = out + j;
-    for (int64_t q = 0; q < count; ++q) to[q] = buffer[q * g.stride_w];
-    for (int64_t b = 1; b < g.kernel_w; ++b) {
-      const T* column = buffer + b * g.dilation_w;
-      if (g.stride_w == 1) join_strided<Step, 1>(column, count, to);
-      else if (g.stride_w == 2) join_strided<Step, 2>(column, count, to);
-      else
-        for (int64_t q = 0; q < count; ++q) to[q] = Step::join(to[q], column[q * g.stride_w]);
-    }
+template <class T, class Step>
+void join_column(const T* from, int64_t pitch, int64_t rows, int64_t size, T* to) {
+  if (rows == 2) join_rows<T, Step, 2, false>(from, pitch, size, to);
+  else if (rows == 3) join_rows<T, Step, 3, false>(from, pitch, size, to);
+  else {
+    join_rows<T, Step, 1, false>(from, pitch, size, to);
+    for (int64_t row = 1; row < rows; ++row)
+      join_rows<T, Step, 1, true>(from + row * pitch, 0, size, to);
   }
 }
 
-FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
-  return (g.kernel_w - 1) * g.dilation_w + 1 <= kBuffer;
+// Elements 0, stride, 2 stride, ... from p on.
+template <int stride, class T>
+FASTDL_INLINE Vector<T> load_strided(const T* p, int64_t stride_if_any) {
+  if constexpr (stride == 1) return load(p);
+  else if constexpr (stride == 2) return even_lanes<T>(load(p), load(p + kLanes<T>));
+  else {
+    Vector<T> v{};
+    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = p[lane * stride_if_any];
+    return v;
+  }
 }
+
+// The join over each of `count` windows of the buffer, whole vectors of them: finish(q, join) goes to
+// to[q]. `kernel` is 0 where it is known only at run time.
+template <class T, class Step, int kernel, int stride, class Finish>
+FASTDL_INLINE void join_windows(const PoolGeometry& g, const T* buffer, int64_t count,
+                                Finish finish, T* to) {
+  const int64_t taps = kernel ? kernel : g.kernel_w, dilation = kernel ? 1 : g.dilation_w;
+  for (int64_t q = 0; q < count; q += kLanes<T>) {
+    const T* window = buffer + q * (stride ? stride : g.stride_w);
+    Vector<T> v;
+    int64_t tap = 1;
+    if constexpr (stride == 2 && kernel >= 2) {
+      const Vector<T> a = load(window), b = load(window + kLanes<T>);
+      v = Step::join(even_lanes<T>(a, b), odd_lanes<T>(a, b));
+      tap = 2;
+    } else {
+      v = load_strided<stride>(window, g.stride_w);
+    }
+    for (; tap < taps; ++tap)
+      v = Step::join(v, load_strided<stride>(window + tap * dilation, g.stride_w));
+    store(to + q, finish(q, v));
+  }
+}
+
+FASTDL_INLINE int64_t extent_w(const PoolGeometry& g) {
+  return (g.kernel_w - 1) * g.dilation_w + 1;
+}
+
+constexpr int64_t kLongestStride = 16;
+// A vector of windows may begin at the last one, and so read this far beyond the buffer's columns.
+template <class T>
+constexpr int64_t kBeyond = (kLongestStride + 2) * kLanes<T>;
+
+FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
+  return extent_w(g) <= kBuffer && g.stride_w <= kLongestStride;
+}
+
+// Planes [begin, end) of the output: finish(i)(j, join) of the joins of windows (i, j), (i, j + 1), ...
+template <class T, class Step, int kernel, int stride, class Finish>
+void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, Finish finish,
+                 RowWriter<T>& writer) {
+  const int64_t extent = extent_w(g);
+  T buffer[kBuffer + kBeyond<T>] = {};
+  const int64_t columns = (kBuffer - extent) / g.stride_w + 1;
+  for (int64_t plane = begin; plane < end; ++plane)
+    for (int64_t i = 0; i < g.out_h; ++i) {
+      const int64_t top = i * g.stride_h - g.pad_h;
+      const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
+      const T* row = x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width;
+      const auto finish_row = finish(i);
+      for (int64_t j = 0; j < g.out_w; j += columns) {
+        const int64_t count = min(columns, g.out_w - j);
+        // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
+        const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
+        const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
+        for (int64_t q = 0; q < from; ++q) buffer[q] = Step::neutral;
+        if (rows.begin < rows.end)
+          join_column<T, Step>(row + left + from, g.dilation_h * g.width, rows.end - rows.begin,
+                               to - from, buffer + from);
+        else
+          for (int64_t q = from; q < to; ++q) buffer[q] = Step::neutral;
+        for (int64_t q = to; q < wide; ++q) buffer[q] = Step::neutral;
+        T* out = writer.next(count, kLanes<T>);
+        join_windows<T, Step, kernel, stride>(
+            g, buffer, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
+        writer.done(count);
+      }
+    }
+}
+
+template <class T, class Step, class Finish>
+void pool(const PoolGeometry& g, const T* x, T* out, int threads, Finish finish) {
+  const int64_t planes = g.batch * g.channels, size = g.out_h * g.out_w;
+  const bool past_caches = planes_go_past_caches<T>(planes, size);
+  each_planes(planes, g.height * g.width + 2 * size, threads, [&](int64_t begin, int64_t end) {
+    RowWriter<T> writer(past_caches);
+    writer.start(out + begin * size, (end - begin) * size);
+    const bool near = g.dilation_w == 1;
+    if (near && g.kernel_w == 2 && g.stride_w == 2)
+      pool_planes<T, Step, 2, 2>(g, x, begin, end, finish, writer);
+    else if (near && g.kernel_w == 3 && g.stride_w == 2)
+      pool_planes<T, Step, 3, 2>(g, x, begin, end, finish, writer);
+    else if (near && g.kernel_w == 3 && g.stride_w == 1)
+      pool_planes<T, Step, 3, 1>(g, x, begin, end, finish, writer);
+    else if (g.stride_w == 1) pool_planes<T, Step, 0, 1>(g, x, begin, end, finish, writer);
+    else if (g.stride_w == 2) pool_planes<T, Step, 0, 2>(g, x, begin, end, finish, writer);
+    else pool_planes<T, Step, 0, 0>(g, x, begin, end, finish, writer);
+  });
+}
+
+// --- max ---
 
 // The window at (i, j), element by element, with the position of the largest.
 template <class T>
@@ -125,22 +206,152 @@ T largest_of_window(const PoolGeometry& g, const T* plane, int64_t i, int64_t j,
   return best;
 }
 
+// Any geometry; indices may be null.
+template <class T>
+void max_pool_by_element(const T* x, const PoolGeometry& g, T* out, int64_t* indices,
+                         int threads) {
+  const int64_t size = g.out_h * g.out_w;
+  each_planes(g.batch * g.channels, size * g.kernel_h * g.kernel_w, threads,
+              [&](int64_t begin, int64_t end) {
+                for (int64_t plane = begin; plane < end; ++plane)
+                  for (int64_t i = 0; i < g.out_h; ++i)
+                    for (int64_t j = 0; j < g.out_w; ++j) {
+                      const int64_t at = plane * size + i * g.out_w + j;
+                      int64_t position;
+                      out[at] = largest_of_window(g, x + plane * g.height * g.width, i, j,
+                                                  &position);
+                      if (indices) indices[at] = position;
+                    }
+              });
+}
+
+// Elements of the buffer for the rows of a window, so that they stay in the first-level cache.
+constexpr int64_t kRowsBuffer = 4096;
+
+FASTDL_INLINE int64_t rows_pitch(const PoolGeometry& g) {
+  return min(kBuffer, kRowsBuffer / g.kernel_h);
+}
+
+// Whether vectors of windows serve: rows fit the buffer, and positions fit a vector's integers.
+template <class T>
+bool fits_rows_buffer(const PoolGeometry& g) {
+  return extent_w(g) <= rows_pitch(g) && g.stride_w <= kLongestStride &&
+         (sizeof(T) == 8 || (g.height + g.kernel_h) * g.width < int64_t{1} << 31);
+}
+
+// to[i] = v[i]
+template <class T>
+FASTDL_INLINE void store_positions(int64_t* to, IntegerVector<T> v) {
+  if constexpr (sizeof(T) == 8) store(to, (Vector<int64_t>)v);
+  else {
+    VectorOfLanes<int32_t, kLanes<T> / 2> half[2];
+    memcpy(half, &v, sizeof v);
+    for (int h = 0; h < 2; ++h)
+      store(to + h * kLanes<int64_t>, __builtin_convertvector(half[h], Vector<int64_t>));
+  }
+}
+
+// Planes [begin, end) with positions. Each row of a window stands in the buffer, padding included;
+// lanes are windows next to each other.
+template <class T, int stride>
+void max_pool_planes(const T* x, const PoolGeometry& g, int64_t begin, int64_t end,
+                     RowWriter<T>& values, RowWriter<int64_t>& positions) {
+  constexpr T none = -static_cast<T>(__builtin_inf());
+  const int64_t extent = extent_w(g), pitch = rows_pitch(g);
+  const int64_t columns = (pitch - extent) / g.stride_w + 1;
+  T buffer[kRowsBuffer + kBeyond<T>] = {};
+  for (int64_t plane = begin; plane < end; ++plane)
+    for (int64_t i = 0; i < g.out_h; ++i) {
+      const int64_t top = i * g.stride_h - g.pad_h;
+      const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
+      const int64_t first = top + rows.begin * g.dilation_h, step = g.dilation_h * g.width;
+      for (int64_t j = 0; j < g.out_w; j += columns) {
+        const int64_t count = min(columns, g.out_w - j);
+        const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
+        const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
+        const T* row = x + (plane * g.height + first) * g.width + left;
+        for (int64_t a = 0; a < rows.end - rows.begin; ++a, row += step) {
+          T* copy = buffer + a * pitch;
+          for (int64_t q = 0; q < from; ++q) copy[q] = none;
+          for (int64_t q = from; q < to; q += kLanes<T>)
+            store_some(copy + q, to - q, load_some(row + q, to - q, none));
+          for (int64_t q = to; q < wide; ++q) copy[q] = none;
+        }
+        T* value = values.next(count, kLanes<T>);
+        int64_t* position = positions.next(count, kLanes<T>);
+        for (int64_t q = 0; q < count; q += kLanes<T>) {
+          // Where each window begins, and its first element that is no padding.
+          const IntegerVector<T> start =
+              iota<T>() * static_cast<Integer<T>>(g.stride_w) +
+              static_cast<Integer<T>>(left + q * g.stride_w);
+          IntegerVector<T> at = start;
+          for (int64_t b = 1; b < g.kernel_w && left + q * g.stride_w < 0; ++b)
+            at = at < 0 ? at + static_cast<Integer<T>>(g.dilation_w) : at;
+          at += static_cast<Integer<T>>(first * g.width);
+          Vector<T> best = splat(none);
+          for (int64_t a = 0; a < rows.end - rows.begin; ++a) {
+            const T* window = buffer + a * pitch + q * g.stride_w;
+            const IntegerVector<T> of_row =
+                start + static_cast<Integer<T>>(first * g.width + a * step);
+            for (int64_t b = 0; b < g.kernel_w; ++b) {
+              const Vector<T> v = load_strided<stride>(window + b * g.dilation_w, g.stride_w);
+              const IntegerVector<T> taken = (v > best) | (v != v);
+              best = taken ? v : best;
+              at = taken ? of_row + static_cast<Integer<T>>(b * g.dilation_w) : at;
+            }
+          }
+          store(value + q, best);
+          store_positions<T>(position + q, at);
+        }
+        values.done(count);
+        positions.done(count);
+      }
+    }
+}
+
 template <class T>
 void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int threads) {
-  const int64_t in = g.height * g.width, size = g.out_h * g.out_w;
-  parallel_for(g.batch * g.channels, threads, [&](int64_t plane) {
-    const T* from = x + plane * in;
-    for (int64_t i = 0; i < g.out_h; ++i) {
-      const int64_t row = plane * size + i * g.out_w;
-      if (!indices && fits_buffer(g)) {
-        pool_row<MaxStep>(g, from, i, out + row);
-        continue;
-      }
-      for (int64_t j = 0; j < g.out_w; ++j) {
-        int64_t position;
-        out[row + j] = largest_of_window(g, from, i, j, &position);
-        if (indices) indices[row + j] = position;
-      }
+  if (!indices && fits_buffer(g)) {
+    pool<T, MaxStep<T>>(g, x, out, threads,
+                        [](int64_t) { return [](int64_t, Vector<T> v) { return v; }; });
+    return;
+  }
+  if (!indices || !fits_rows_buffer<T>(g)) {
+    max_pool_by_element(x, g, out, indices, threads);
+    return;
+  }
+  const int64_t planes = g.batch * g.channels, size = g.out_h * g.out_w;
+  const bool past_caches = planes_go_past_caches<int64_t>(planes, size);
+  each_planes(planes, g.height * g.width + size * g.kernel_h * g.kernel_w, threads,
+              [&](int64_t begin, int64_t end) {
+                RowWriter<T> values(past_caches);
+                RowWriter<int64_t> positions(past_caches);
+                values.start(out + begin * size, (end - begin) * size);
+                positions.start(indices + begin * size, (end - begin) * size);
+                if (g.stride_w == 1) max_pool_planes<T, 1>(x, g, begin, end, values, positions);
+                else if (g.stride_w == 2)
+                  max_pool_planes<T, 2>(x, g, begin, end, values, positions);
+                else max_pool_planes<T, 0>(x, g, begin, end, values, positions);
+              });
+}
+
+// --- gradients that add up in a plane ---
+
+// make(plane, where) makes each plane of the output, in memory that holds zeros if `cleared`. Where
+// planes go past the caches, that is a copy of one in the second-level cache.
+template <class T, class Make>
+void accumulate_planes(int64_t planes, int64_t size, int64_t work, bool cleared, T* out,
+                       int threads, Make make) {
+  constexpr int64_t largest = 1 << 19;  // bytes
+  const int64_t bytes = size * static_cast<int64_t>(sizeof(T));
+  const bool past_caches = goes_past_caches(planes * bytes) && bytes <= largest;
+  each_planes(planes, size + work, threads, [&](int64_t begin, int64_t end) {
+    T* copy = past_caches ? static_cast<T*>(workspace(bytes)) : nullptr;
+    for (int64_t plane = begin; plane < end; ++plane) {
+      T* to = copy ? copy : out + plane * size;
+      if (cleared) memset(to, 0, static_cast<size_t>(bytes));
+      make(plane, to);
+      if (copy) map(copy, size, out + plane * size, true, [](Vector<T> v) { return v; });
     }
   });
 }
@@ -148,13 +359,14 @@ void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int t
 template <class T>
 void max_pool_backward(const T* grad, const int64_t* indices, int64_t planes, int64_t grad_size,
                        int64_t size, T* out, int threads) {
-  parallel_for(planes, threads, [&](int64_t plane) {
-    T* to = out + plane * size;
-    memset(to, 0, static_cast<size_t>(size) * sizeof(T));
-    for (int64_t i = plane * grad_size; i < (plane + 1) * grad_size; ++i)
-      to[indices[i]] += grad[i];
+  accumulate_planes(planes, size, 2 * grad_size, true, out, threads, [&](int64_t plane, T* to) {
+    const T* from = grad + plane * grad_size;
+    const int64_t* at = indices + plane * grad_size;
+    for (int64_t i = 0; i < grad_size; ++i) to[at[i]] += from[i];
   });
 }
+
+// --- average ---
 
 // The sum of a rectangle, in double precision.
 template <class T>
@@ -173,103 +385,296 @@ void add_rectangle(T value, int64_t width, int64_t top, int64_t bottom, int64_t 
     for (int64_t column = left; column < right; ++column) plane[row * width + column] += value;
 }
 
-// What each window of an average pool divides by.
-struct Divisors {
-  const PoolGeometry& g;
-  bool include_pad;
-  int64_t divisor;
-  int64_t rows(int64_t i) const {
-    return counted(i, g.kernel_h, g.stride_h, g.pad_h, g.height, include_pad);
+// Elements of window `index` that an average divides by, along one axis: clipped to the padded
+// input, or to the input.
+FASTDL_INLINE int64_t counted(int64_t index, int64_t kernel, int64_t stride, int64_t pad,
+                              int64_t size, bool include_pad) {
+  int64_t start = index * stride - pad, end = min(start + kernel, size + pad);
+  return include_pad ? end - start : min(end, size) - max(start, 0);
+}
+
+// What the windows of an average pool divide by: a number of their row times one of their column.
+template <class T>
+class Divisors {
+ public:
+  Divisors(const PoolGeometry& g, bool include_pad, int64_t divisor)
+      : g_(g), include_pad_(include_pad), divisor_(divisor) {
+    for (int64_t j = 0; j < min(g.out_w, kBuffer) + kLanes<T>; ++j)
+      columns_[j] = j < g.out_w ? static_cast<T>(column(j)) : T(1);
   }
-  int64_t of(int64_t rows, int64_t j) const {
-    if (divisor) return divisor;
-    return rows * counted(j, g.kernel_w, g.stride_w, g.pad_w, g.width, include_pad);
+  int64_t row(int64_t i) const {
+    if (divisor_) return divisor_;
+    return counted(i, g_.kernel_h, g_.stride_h, g_.pad_h, g_.height, include_pad_);
   }
+  int64_t column(int64_t j) const {
+    if (divisor_) return 1;
+    return counted(j, g_.kernel_w, g_.stride_w, g_.pad_w, g_.width, include_pad_);
+  }
+  // column(j), column(j + 1), ...
+  Vector<T> columns(int64_t j) const {
+    if (j < kBuffer) return load(columns_ + j);
+    Vector<T> v{};
+    for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = static_cast<T>(column(j + lane));
+    return v;
+  }
+  double of_window(int64_t i, int64_t j) const { return static_cast<double>(row(i) * column(j)); }
+
+ private:
+  const PoolGeometry& g_;
+  const bool include_pad_;
+  const int64_t divisor_;
+  T columns_[kBuffer + kLanes<T>];
 };
 
 template <class T>
 void avg_pool(const T* x, const PoolGeometry& g, bool include_pad, int64_t divisor, T* out,
               int threads) {
-  const Divisors divisors{g, include_pad, divisor};
+  const Divisors<T> divisors(g, include_pad, divisor);
   // Sums over larger windows are left to double precision.
-  const bool small = fits_buffer(g) && g.kernel_h * g.kernel_w <= 256;
-  parallel_for(g.batch * g.channels, threads, [&](int64_t plane) {
-    const T* from = x + plane * g.height * g.width;
-    for (int64_t i = 0; i < g.out_h; ++i) {
-      T* to = out + (plane * g.out_h + i) * g.out_w;
-      const int64_t top = i * g.stride_h - g.pad_h, rows = divisors.rows(i);
-      if (small) {
-        pool_row<SumStep>(g, from, i, to);
-        for (int64_t j = 0; j < g.out_w; ++j) to[j] /= static_cast<T>(divisors.of(rows, j));
-        continue;
-      }
-      for (int64_t j = 0; j < g.out_w; ++j) {
-        const int64_t left = j * g.stride_w - g.pad_w;
-        double sum = sum_rectangle(from, g.width, max(0, top), min(g.height, top + g.kernel_h),
-                                   max(0, left), min(g.width, left + g.kernel_w));
-        to[j] = static_cast<T>(sum / static_cast<double>(divisors.of(rows, j)));
-      }
+  if (fits_buffer(g) && g.kernel_h * g.kernel_w <= 256) {
+    pool<T, SumStep<T>>(g, x, out, threads, [&](int64_t i) {
+      const T row = static_cast<T>(divisors.row(i));
+      return [&divisors, row](int64_t j, Vector<T> v) { return v / (divisors.columns(j) * row); };
+    });
+    return;
+  }
+  const int64_t size = g.out_h * g.out_w;
+  each_planes(g.batch * g.channels, size * g.kernel_h * g.kernel_w / 8, threads,
+              [&](int64_t begin, int64_t end) {
+                for (int64_t plane = begin; plane < end; ++plane)
+                  for (int64_t i = 0; i < g.out_h; ++i)
+                    for (int64_t j = 0; j < g.out_w; ++j) {
+                      const int64_t top = i * g.stride_h - g.pad_h, left = j * g.stride_w - g.pad_w;
+                      const double sum = sum_rectangle(
+                          x + plane * g.height * g.width, g.width, max(0, top),
+                          min(g.height, top + g.kernel_h), max(0, left),
+                          min(g.width, left + g.kernel_w));
+                      out[plane * size + i * g.out_w + j] =
+                          static_cast<T>(sum / divisors.of_window(i, j));
+                    }
+              });
+}
+
+// Spreads a row of shares, one a window, over the columns of their windows. Both stand in buffers
+// with room around them: to[c] for c in [0, wide) of the padded input; from[j] is zero outside
+// [0, out_w).
+template <class T>
+FASTDL_INLINE void spread_row(const PoolGeometry& g, const T* from, int64_t wide, T* to) {
+  if (g.stride_w == 1) {
+    for (int64_t c = 0; c < wide; c += kLanes<T>) {
+      Vector<T> v = load(from + c);
+      for (int64_t b = 1; b < g.kernel_w; ++b) v += load(from + c - b);
+      store(to + c, v);
     }
-  });
+  } else if (g.stride_w == 2) {
+    for (int64_t c = 0; c < wide; c += 2 * kLanes<T>) {
+      Vector<T> even = load(from + c / 2), odd = g.kernel_w > 1 ? even : Vector<T>{};
+      for (int64_t b = 2; b < g.kernel_w; ++b) (b % 2 ? odd : even) += load(from + c / 2 - b / 2);
+      store(to + c, low_pairs<T>(even, odd));
+      store(to + c + kLanes<T>, high_pairs<T>(even, odd));
+    }
+  } else {
+    for (int64_t c = 0; c < wide; ++c) to[c] = 0;
+    for (int64_t j = 0; j < g.out_w; ++j)
+      for (int64_t b = 0; b < g.kernel_w; ++b) to[j * g.stride_w + b] += from[j];
+  }
+}
+
+// A plane that rows are added to from the top down. What no row was added to is zero.
+template <class T>
+class PlaneOfRows {
+ public:
+  PlaneOfRows(T* plane, int64_t height, int64_t width)
+      : plane_(plane), height_(height), width_(width) {}
+
+  // Adds a row to rows [first, last); `first` never falls.
+  void add(const T* from, int64_t first, int64_t last) {
+    clear_until(min(first, height_));
+    for (int64_t r = first; r < last; ++r) {
+      T* to = plane_ + r * width_;
+      const bool adds = r < done_;
+      int64_t c = 0;
+      for (; c + kLanes<T> <= width_; c += kLanes<T>)
+        store(to + c, adds ? load(to + c) + load(from + c) : load(from + c));
+      if (c == width_) continue;
+      const int64_t rest = width_ - c;
+      Vector<T> v = load_part(from + c, rest, T(0));
+      store_part(to + c, rest, adds ? v + load_part(to + c, rest, T(0)) : v);
+    }
+    done_ = max(done_, last);
+  }
+  void finish() { clear_until(height_); }
+
+ private:
+  void clear_until(int64_t row) {
+    if (row <= done_) return;
+    memset(plane_ + done_ * width_, 0, static_cast<size_t>((row - done_) * width_) * sizeof(T));
+    done_ = row;
+  }
+
+  T* plane_;
+  const int64_t height_, width_;
+  int64_t done_ = 0;  // rows that hold something
+};
+
+// One plane's gradient: each row of shares is spread to a row of the input, which is added to every
+// row of its windows.
+template <class T>
+void spread_plane(const PoolGeometry& g, const T* grad, const Divisors<T>& divisors, T* shares,
+                  T* spread, T* out) {
+  const int64_t wide = max(g.width + g.pad_w, (g.out_w - 1) * g.stride_w + g.kernel_w);
+  PlaneOfRows<T> plane(out, g.height, g.width);
+  for (int64_t i = 0; i < g.out_h; ++i) {
+    const T* row = grad + i * g.out_w;
+    const T divisor = static_cast<T>(divisors.row(i));
+    for (int64_t j = 0; j < g.out_w; j += kLanes<T>)
+      store_some(shares + j, g.out_w - j,
+                 load_some(row + j, g.out_w - j, T(0)) / (divisors.columns(j) * divisor));
+    spread_row(g, shares, wide, spread);
+    const int64_t top = i * g.stride_h - g.pad_h;
+    plane.add(spread + g.pad_w, max(0, top), min(g.height, top + g.kernel_h));
+  }
+  plane.finish();
 }
 
 template <class T>
 void avg_pool_backward(const T* grad, const PoolGeometry& g, bool include_pad, int64_t divisor,
                        T* out, int threads) {
-  const Divisors divisors{g, include_pad, divisor};
-  const int64_t size = g.height * g.width;
-  parallel_for(g.batch * g.channels, threads, [&](int64_t plane) {
-    T* to = out + plane * size;
-    memset(to, 0, static_cast<size_t>(size) * sizeof(T));
-    const T* from = grad + plane * g.out_h * g.out_w;
-    for (int64_t i = 0; i < g.out_h; ++i) {
-      const int64_t top = i * g.stride_h - g.pad_h, rows = divisors.rows(i);
+  const Divisors<T> divisors(g, include_pad, divisor);
+  const int64_t planes = g.batch * g.channels, size = g.height * g.width;
+  const int64_t grad_size = g.out_h * g.out_w;
+  const int64_t wide = max(g.width + g.pad_w, g.out_w * g.stride_w + g.kernel_w) + g.pad_w;
+  const bool fits = wide <= kBuffer;
+  accumulate_planes(planes, size, grad_size, !fits, out, threads, [&](int64_t plane, T* to) {
+    const T* from = grad + plane * grad_size;
+    if (fits) {
+      T shares[2 * kBuffer + 4 * kLanes<T>], spread[kBuffer + 4 * kLanes<T>];
+      for (int64_t j = -g.kernel_w; j < wide / g.stride_w + 2 * kLanes<T>; ++j)
+        shares[kBuffer + j] = 0;
+      spread_plane(g, from, divisors, shares + kBuffer, spread, to);
+      return;
+    }
+    for (int64_t i = 0; i < g.out_h; ++i)
       for (int64_t j = 0; j < g.out_w; ++j) {
-        const int64_t left = j * g.stride_w - g.pad_w;
-        add_rectangle(*from++ / static_cast<T>(divisors.of(rows, j)), g.width, max(0, top),
+        const int64_t top = i * g.stride_h - g.pad_h, left = j * g.stride_w - g.pad_w;
+        add_rectangle(static_cast<T>(*from++ / divisors.of_window(i, j)), g.width, max(0, top),
                       min(g.height, top + g.kernel_h), max(0, left),
                       min(g.width, left + g.kernel_w), to);
       }
-    }
   });
 }
 
-// body(output element, top, bottom, left, right) for each window of an adaptive pool's plane.
-template <class Body>
-FASTDL_INLINE void each_window(const AdaptiveGeometry& g, Body body) {
-  for (int64_t i = 0; i < g.out_h; ++i)
-    for (int64_t j = 0; j < g.out_w; ++j)
-      body(i * g.out_w + j, i * g.height / g.out_h, ceil_div((i + 1) * g.height, g.out_h),
-           j * g.width / g.out_w, ceil_div((j + 1) * g.width, g.out_w));
+// --- adaptive average ---
+
+// Windows that all have one size are those of an average pool.
+FASTDL_INLINE bool has_even_windows(const AdaptiveGeometry& g) {
+  return g.height % g.out_h == 0 && g.width % g.out_w == 0;
+}
+FASTDL_INLINE PoolGeometry even_windows(const AdaptiveGeometry& g) {
+  const int64_t kernel_h = g.height / g.out_h, kernel_w = g.width / g.out_w;
+  return {1, g.planes, g.height, g.width, kernel_h, kernel_w, kernel_h, kernel_w,
+          0, 0,        1,        1,       g.out_h,  g.out_w};
+}
+
+// Window `index` of `out` along an axis of `size`: [begin, end).
+struct AdaptiveWindow {
+  int64_t begin, end;
+  AdaptiveWindow(int64_t index, int64_t size, int64_t out)
+      : begin(index * size / out), end(ceil_div((index + 1) * size, out)) {}
+  int64_t count() const { return end - begin; }
+};
+
+// A row of the output: the sums down the rows of its windows, then across.
+template <class T>
+void adaptive_row(const AdaptiveGeometry& g, const T* plane, int64_t i, T* out) {
+  const AdaptiveWindow rows(i, g.height, g.out_h);
+  double columns[kBuffer + kLanes<T>];
+  const bool fits = g.width <= kBuffer;
+  if (fits) {
+    for (int64_t c = 0; c < g.width; ++c) columns[c] = 0;
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+      for (int64_t c = 0; c < g.width; c += kLanes<T>)
+        add_to<T>(columns + c, load_some(plane + r * g.width + c, g.width - c, T(0)));
+  }
+  for (int64_t j = 0; j < g.out_w; ++j) {
+    const AdaptiveWindow window(j, g.width, g.out_w);
+    double sum = 0;
+    if (fits)
+      for (int64_t c = window.begin; c < window.end; ++c) sum += columns[c];
+    else
+      sum = sum_rectangle(plane, g.width, rows.begin, rows.end, window.begin, window.end);
+    out[j] = static_cast<T>(sum / static_cast<double>(rows.count() * window.count()));
+  }
 }
 
 template <class T>
 void adaptive(const T* x, const AdaptiveGeometry& g, T* out, int threads) {
-  parallel_for(g.planes, threads, [&](int64_t plane) {
-    const T* from = x + plane * g.height * g.width;
-    T* to = out + plane * g.out_h * g.out_w;
-    if (g.out_h == 1 && g.out_w == 1) {
-      const int64_t size = g.height * g.width;
-      *to = static_cast<T>(sum_of(from, size) / static_cast<double>(size));
-      return;
-    }
-    each_window(g, [&](int64_t at, int64_t top, int64_t bottom, int64_t left, int64_t right) {
-      double sum = sum_rectangle(from, g.width, top, bottom, left, right);
-      to[at] = static_cast<T>(sum / static_cast<double>((bottom - top) * (right - left)));
+  const int64_t size = g.height * g.width, out_size = g.out_h * g.out_w;
+  if (size == 1) {
+    parallel_range(g.planes, kGrain, threads, [&](int64_t begin, int64_t end) {
+      map(x + begin, end - begin, out + begin, false, [](Vector<T> v) { return v; });
     });
+    return;
+  }
+  if (out_size != 1 && has_even_windows(g)) {
+    avg_pool(x, even_windows(g), true, 0, out, threads);
+    return;
+  }
+  each_planes(g.planes, size + 8 * out_size, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t plane = begin; plane < end; ++plane) {
+      const T* from = x + plane * size;
+      T* to = out + plane * out_size;
+      if (out_size == 1) {
+        *to = static_cast<T>(sum_of(from, size) / static_cast<double>(size));
+        continue;
+      }
+      for (int64_t i = 0; i < g.out_h; ++i) adaptive_row(g, from, i, to + i * g.out_w);
+    }
   });
 }
 
 template <class T>
 void adaptive_backward(const T* grad, const AdaptiveGeometry& g, T* out, int threads) {
-  parallel_for(g.planes, threads, [&](int64_t plane) {
-    const T* from = grad + plane * g.out_h * g.out_w;
-    T* to = out + plane * g.height * g.width;
-    memset(to, 0, static_cast<size_t>(g.height * g.width) * sizeof(T));
-    each_window(g, [&](int64_t at, int64_t top, int64_t bottom, int64_t left, int64_t right) {
-      add_rectangle(from[at] / static_cast<T>((bottom - top) * (right - left)), g.width, top,
-                    bottom, left, right, to);
+  const int64_t size = g.height * g.width, out_size = g.out_h * g.out_w;
+  if (out_size == 1) {
+    const bool past_caches = planes_go_past_caches<T>(g.planes, size);
+    each_planes(g.planes, size, threads, [&](int64_t begin, int64_t end) {
+      RowWriter<T> writer(past_caches);
+      writer.start(out + begin * size, (end - begin) * size);
+      for (int64_t plane = begin; plane < end; ++plane) {
+        const Vector<T> share = splat(grad[plane] / static_cast<T>(size));
+        for (int64_t done = 0; done < size; done += kBuffer) {
+          const int64_t count = min(kBuffer, size - done);
+          T* to = writer.next(count, kLanes<T>);
+          for (int64_t i = 0; i < count; i += kLanes<T>) store(to + i, share);
+          writer.done(count);
+        }
+      }
     });
+    return;
+  }
+  if (has_even_windows(g)) {
+    avg_pool_backward(grad, even_windows(g), true, 0, out, threads);
+    return;
+  }
+  const bool fits = g.width <= kBuffer;
+  accumulate_planes(g.planes, size, 8 * out_size, !fits, out, threads, [&](int64_t at, T* to) {
+    PlaneOfRows<T> plane(to, g.height, g.width);
+    for (int64_t i = 0; i < g.out_h; ++i) {
+      const AdaptiveWindow rows(i, g.height, g.out_h);
+      T spread[kBuffer + kLanes<T>];
+      for (int64_t c = 0; fits && c < g.width; ++c) spread[c] = 0;
+      for (int64_t j = 0; j < g.out_w; ++j) {
+        const AdaptiveWindow window(j, g.width, g.out_w);
+        const T share = grad[at * out_size + i * g.out_w + j] /
+                        static_cast<T>(rows.count() * window.count());
+        if (fits)
+          for (int64_t c = window.begin; c < window.end; ++c) spread[c] += share;
+        else
+          add_rectangle(share, g.width, rows.begin, rows.end, window.begin, window.end, to);
+      }
+      if (fits) plane.add(spread, rows.begin, rows.end);
+    }
   });
 }
 
@@ -295,6 +700,7 @@ void max_pool2d_backward(Dtype dtype, const void* grad, const int64_t* indices, 
 
 void avg_pool2d(Dtype dtype, const void* x, const PoolGeometry* g, bool count_include_pad,
                 int64_t divisor, void* out, int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     avg_pool(static_cast<const float*>(x), *g, count_include_pad, divisor,
              static_cast<float*>(out), threads);
@@ -305,6 +711,7 @@ void avg_pool2d(Dtype dtype, const void* x, const PoolGeometry* g, bool count_in
 
 void avg_pool2d_backward(Dtype dtype, const void* grad, const PoolGeometry* g,
                          bool count_include_pad, int64_t divisor, void* out, int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     avg_pool_backward(static_cast<const float*>(grad), *g, count_include_pad, divisor,
                       static_cast<float*>(out), threads);
@@ -315,6 +722,7 @@ void avg_pool2d_backward(Dtype dtype, const void* grad, const PoolGeometry* g,
 
 void adaptive_avg_pool2d(Dtype dtype, const void* x, const AdaptiveGeometry* g, void* out,
                          int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     adaptive(static_cast<const float*>(x), *g, static_cast<float*>(out), threads);
   else
@@ -323,6 +731,7 @@ void adaptive_avg_pool2d(Dtype dtype, const void* x, const AdaptiveGeometry* g, 
 
 void adaptive_avg_pool2d_backward(Dtype dtype, const void* grad, const AdaptiveGeometry* g,
                                   void* out, int threads) {
+  const FloatMode mode(dtype);
   if (dtype == kFloat32)
     adaptive_backward(static_cast<const float*>(grad), *g, static_cast<float*>(out), threads);
   else

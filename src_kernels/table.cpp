@@ -37,6 +37,7 @@ const Table table = {
     softmax_backward,
     multiply_add,
     read_bytes,
+    write_bytes,
 };
 
 }  // namespace fastdl::FASTDL_ISA

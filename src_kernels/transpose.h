@@ -24,21 +24,21 @@ FASTDL_INLINE void exchange(Vector<T>& a, Vector<T>& b, std::integer_sequence<in
   a = first;
 }
 
-template <class T, int size>
-FASTDL_INLINE void exchange_all(Vector<T> (&v)[kLanes<T>]) {
-  if constexpr (size > 0) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i)
-      if (!(i & size))
-        exchange<T, size>(v[i], v[i + size], std::make_integer_sequence<int, kLanes<T>>{});
-    exchange_all<T, size / 2>(v);
-  }
+// A fold, not a loop: what is not unrolled from the start would go through memory.
+template <class T, int size, int... pair>
+FASTDL_INLINE void exchange_all(Vector<T> (&v)[kLanes<T>], std::integer_sequence<int, pair...>) {
+  (exchange<T, size>(v[pair / size * 2 * size + pair % size],
+                     v[pair / size * 2 * size + pair % size + size],
+                     std::make_integer_sequence<int, kLanes<T>>{}),
+   ...);
+  if constexpr (size > 1)
+    exchange_all<T, size / 2>(v, std::make_integer_sequence<int, kLanes<T> / 2>{});
 }
 
 // v[i][j] <- v[j][i]
 template <class T>
 FASTDL_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
-  exchange_all<T, kLanes<T> / 2>(v);
+  exchange_all<T, kLanes<T> / 2>(v, std::make_integer_sequence<int, kLanes<T> / 2>{});
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -6,10 +6,10 @@
 //
 //   task: a block of tiles (and, where there are few, a part of the filters)
 //     V of the block                                              second-level cache
-//     for each panel of 2 vectors of filters
-//       for each chunk of kChunk channels
-//         U of the panel and chunk: transformed here, or once before all tasks, or long ago
-//         for each element, for each kRows tiles: multiply        registers
+//     for each few panels of 2 vectors of filters
+//       for each chunk of channels
+//         U of the panels and chunk: transformed here, or once before all tasks, or long ago
+//         for each element, each panel, each kRows tiles: multiply   registers
 //       Y = A^T M A, bias and activation, into the output
 //
 // Sums run over at most kChunk terms in registers and are then added to M (blocked summation).
@@ -41,9 +41,9 @@ template <class T>
 constexpr int kPanel = 2 * kLanes<T>;
 constexpr int64_t kChunk = 128;
 
-// Memory: what a task's V should take to stay in the second-level cache, and what the filters of
-// all tasks may take together, a thread.
-constexpr int64_t kCacheBytes = 640 << 10, kTaskBytes = 5 << 20, kSharedBytes = 5 << 20;
+// A share of the second-level cache, for each of V, U and M; what V may take where it must be
+// larger; and what the filters that all tasks read may take, a thread.
+constexpr int64_t kCacheBytes = 384 << 10, kTaskBytes = 5 << 20, kSharedBytes = 5 << 20;
 
 // The filters of one group as the transforms see them: filter f, channel k, tap t of a 3x3 window
 // at [f * filter_stride + k * channel_stride + (turned ? 8 - t : t)].
@@ -70,81 +70,130 @@ Filters<T> filters_of(const T* weight, const ConvGeometry& g, bool turned) {
 
 // ---- U ----
 
-// The nine taps of `lanes` filters, as vectors over the filters; those past `used` are zero.
+// The nine taps of `lanes` filters, as vectors over the filters. `whole`: what is loaded beyond the
+// taps is memory of the weights too.
 template <class T>
-FASTDL_INLINE void load_taps(const Filters<T>& w, const T* from, int used, Vector<T> (&taps)[9]) {
+FASTDL_INLINE void load_taps(const T* from, int64_t stride, bool whole, Vector<T> (&taps)[9]) {
   constexpr int lanes = kLanes<T>;
   Vector<T> square[lanes];
-  int done = 0;
+  if constexpr (lanes <= 8) {
 #pragma GCC unroll 4
-  for (; done + lanes <= 9; done += lanes) {
-#pragma GCC unroll 16
-    for (int l = 0; l < lanes; ++l)
-      square[l] = l < used ? load(from + l * w.filter_stride + done) : Vector<T>{};
-    transpose<T>(square);
-#pragma GCC unroll 16
-    for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
-  }
-  if (lanes <= 8) {
-    taps[8] = Vector<T>{};
+    for (int done = 0; done < 8; done += lanes) {
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l)
-      if (l < used) taps[8][l] = from[l * w.filter_stride + 8];
-    return;
-  }
-  for (int l = 0; l < lanes; ++l) {
-    const T* row = from + l * w.filter_stride;
-    square[l] = Vector<T>{};
-    if (l >= used) continue;
-    if (row + lanes <= w.end) square[l] = load(row);
-    else memcpy(&square[l], row, 9 * sizeof(T));
-  }
-  transpose<T>(square);
+      for (int l = 0; l < lanes; ++l) square[l] = load(from + l * stride + done);
+      transpose<T>(square);
+#pragma GCC unroll 8
+      for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
+    }
+    T last[lanes];
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) last[l] = from[l * stride + 8];
+    taps[8] = load(last);
+  } else {
+    if (whole)
+#pragma GCC unroll 16
+      for (int l = 0; l < lanes; ++l) square[l] = load(from + l * stride);
+    else
+      for (int l = 0; l < lanes; ++l) {
+        square[l] = Vector<T>{};
+        memcpy(&square[l], from + l * stride, 9 * sizeof(T));
+      }
+    transpose<T>(square);
 #pragma GCC unroll 9
-  for (int tap = 0; tap < 9; ++tap) taps[tap] = square[tap < lanes ? tap : 0];
+    for (int tap = 0; tap < 9; ++tap) taps[tap] = square[tap % lanes];
+  }
 }
 
-// G g G^T of a panel's filters and the channels [begin, end): u[element][channel][filter].
+// The same of fewer filters than lanes; the others are zero.
+template <class T>
+void load_few_taps(const T* from, int64_t stride, int used, Vector<T> (&taps)[9]) {
+  for (int tap = 0; tap < 9; ++tap) {
+    taps[tap] = Vector<T>{};
+    for (int l = 0; l < used; ++l) taps[tap][l] = from[l * stride + tap];
+  }
+}
+
+// The taps of kLanes filters and as many channels, where a filter's channels are neighbours: turned
+// over square by square, so that every filter is read as one stream.
+template <class T>
+FASTDL_INLINE void load_tap_block(const T* from, int64_t stride, Vector<T> (*taps)[9]) {
+  constexpr int lanes = kLanes<T>;
+  for (int square = 0; square < 9; ++square) {
+    Vector<T> v[lanes];
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l) v[l] = load(from + l * stride + square * lanes);
+    transpose<T>(v);
+    Vector<T>* to = &taps[0][0] + square * lanes;
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l) to[l] = v[l];
+  }
+}
+
+// G g G^T of kLanes filters, `stride` elements from one of the 36 to the next.
+template <class T>
+FASTDL_INLINE void transform_taps(const Vector<T> (&taps)[9], bool turned, int64_t stride, T* u) {
+  Vector<T> columns[6][3];
+#pragma GCC unroll 3
+  for (int b = 0; b < 3; ++b) {
+    Vector<T> column[3], t[6];
+#pragma GCC unroll 3
+    for (int a = 0; a < 3; ++a) column[a] = turned ? taps[8 - (3 * a + b)] : taps[3 * a + b];
+    transform_filter<T>(column, t);
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) columns[i][b] = t[i];
+  }
+#pragma GCC unroll 1  // six addresses at a time, not 36
+  for (int i = 0; i < 6; ++i, u += 6 * stride) {
+    Vector<T> t[6];
+    transform_filter<T>(columns[i], t);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; ++j) store(u + j * stride, t[j]);
+  }
+}
+
+// U of a panel and the channels [begin, end): u[element][channel][filter].
 template <class T>
 void transform_filters(const Filters<T>& w, int64_t group, int64_t panel, int64_t begin,
                        int64_t end, int64_t stride, T* u) {
   constexpr int lanes = kLanes<T>;
   const T* first = w.first + group * w.group_stride;
-  for (int64_t k = begin; k < end; ++k, u += kPanel<T>)
+  for (int64_t k = begin; k < end; k += lanes, u += lanes * kPanel<T>) {
+    int channels = static_cast<int>(min(lanes, end - k));
     for (int half = 0; half < 2; ++half) {
       int64_t filter = panel * kPanel<T> + half * lanes;
       int used = static_cast<int>(max(0, min(lanes, w.filters - filter)));
-      Vector<T> taps[9], columns[6][3];
-      load_taps(w, first + filter * w.filter_stride + k * w.channel_stride, used, taps);
+      const T* from = first + filter * w.filter_stride + k * w.channel_stride;
+      Vector<T> taps[lanes][9];
+      if (used == lanes && channels == lanes && !w.turned) {
+        load_tap_block(from, w.filter_stride, taps);
+      } else {
+        for (int c = 0; c < channels; ++c, from += w.channel_stride)
+          if (used == lanes)
+            load_taps(from, w.filter_stride, from + (lanes - 1) * w.filter_stride + lanes <= w.end,
+                      taps[c]);
+          else
+            load_few_taps(from, w.filter_stride, used, taps[c]);
+      }
+      T* to = u + half * lanes;
       if (w.turned)
-        for (int tap = 0; tap < 4; ++tap) {
-          Vector<T> other = taps[8 - tap];
-          taps[8 - tap] = taps[tap];
-          taps[tap] = other;
-        }
-#pragma GCC unroll 3
-      for (int b = 0; b < 3; ++b) {
-        Vector<T> column[3] = {taps[b], taps[3 + b], taps[6 + b]}, t[6];
-        transform_filter<T>(column, t);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) columns[i][b] = t[i];
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; ++i) {
-        Vector<T> t[6];
-        transform_filter<T>(columns[i], t);
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) store(u + (i * 6 + j) * stride + half * lanes, t[j]);
-      }
+        for (int c = 0; c < channels; ++c) transform_taps(taps[c], true, stride, to + c * kPanel<T>);
+      else
+        for (int c = 0; c < channels; ++c) transform_taps(taps[c], false, stride, to + c * kPanel<T>);
     }
+  }
 }
 
 // ---- M ----
 
-// m[tile][filter] (+)= sum over k of v[k / lanes][tile][k % lanes] * u[k][filter]
+// m[tile][filter] (+)= sum over k of v[k / lanes][tile][k % lanes] * u[k][filter]; v has room for
+// `v_rows` tiles. What the next calls read comes from the second- or third-level cache, and is asked
+// for here: next_v all of it, next_u a share.
 template <class T, int rows>
-void multiply(int64_t depth, const T* v, int64_t block_stride, const T* u, T* m, bool accumulate) {
-  constexpr int lanes = kLanes<T>, panel = kPanel<T>;
+void multiply(int64_t depth, const T* v, int64_t v_rows, const T* u, T* m, bool accumulate,
+              const T* next_v, const T* next_u) {
+  constexpr int lanes = kLanes<T>, panel = kPanel<T>, line = 64 / static_cast<int>(sizeof(T));
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r) __builtin_prefetch(m + r * panel, 1);
   Vector<T> sum[rows][2] = {};
   auto add = [&](int k) __attribute__((always_inline)) {
     Vector<T> u0 = load(u + k * panel), u1 = load(u + k * panel + lanes);
@@ -158,8 +207,13 @@ void multiply(int64_t depth, const T* v, int64_t block_stride, const T* u, T* m,
   for (; depth >= lanes; depth -= lanes) {
 #pragma GCC unroll 16
     for (int k = 0; k < lanes; ++k) add(k);
-    v += block_stride;
+#pragma GCC unroll 14
+    for (int i = 0; i < rows * lanes; i += line) __builtin_prefetch(next_v + i);
+    __builtin_prefetch(next_u, 0, 2);
+    v += v_rows * lanes;
+    next_v += v_rows * lanes;
     u += lanes * panel;
+    next_u += line;
   }
   for (int k = 0; k < depth; ++k) add(k);
   if (accumulate)
@@ -172,7 +226,7 @@ void multiply(int64_t depth, const T* v, int64_t block_stride, const T* u, T* m,
 }
 
 template <class T>
-using Multiply = void (*)(int64_t, const T*, int64_t, const T*, T*, bool);
+using Multiply = void (*)(int64_t, const T*, int64_t, const T*, T*, bool, const T*, const T*);
 
 template <class T, int... row>
 FASTDL_INLINE Multiply<T> choose_multiply(int rows, std::integer_sequence<int, row...>) {
@@ -192,8 +246,12 @@ struct Winograd {
   const ConvGeometry& g;
   Activation activation;
   // How it is divided.
-  int64_t blocks_of_channels, tiles, tile_blocks, panels, splits, chunk;
+  int64_t blocks_of_channels, tiles, rows, tile_blocks, panels, splits, together, chunk;
   bool transform_here;
+
+  int64_t v_stride() const {
+    return element_stride(blocks_of_channels * ceil_div(tiles, rows) * rows * kLanes<T>);
+  }
 };
 
 // The task's memory.
@@ -206,11 +264,12 @@ template <class T>
 int64_t lay_out(const Winograd<T>& conv, T* base, WinogradMemory<T>& memory) {
   T* p = base;
   memory.v = p;
-  p += kTileElements * element_stride(conv.blocks_of_channels * conv.tiles * kLanes<T>);
+  p += kTileElements * conv.v_stride();
   memory.m = p;
-  p += kTileElements * element_stride(conv.tiles * kPanel<T>);
+  p += conv.together * kTileElements * element_stride(conv.tiles * kPanel<T>);
   memory.u = p;
-  if (conv.transform_here) p += kTileElements * element_stride(conv.chunk * kPanel<T>);
+  if (conv.transform_here)
+    p += conv.together * kTileElements * element_stride(conv.chunk * kPanel<T>);
   return (p - base) * static_cast<int64_t>(sizeof(T));
 }
 
@@ -222,26 +281,36 @@ int64_t packed_elements(const Filters<T>& w, int64_t groups) {
 template <class T>
 void divide(Winograd<T>& conv, int threads) {
   conv.blocks_of_channels = ceil_div(conv.filters.channels, kLanes<T>);
-  conv.chunk = min(kChunk, conv.filters.channels);
+  const int64_t size = static_cast<int64_t>(sizeof(T)), element = kTileElements * size;
   int64_t panels = conv.filters.panels(), groups = conv.g.groups;
-  int64_t tile_bytes = kTileElements * static_cast<int64_t>(sizeof(T)) *
-                       (conv.blocks_of_channels * kLanes<T> + kPanel<T>);
-  int64_t shared = packed_elements(conv.filters, groups) * static_cast<int64_t>(sizeof(T));
+  int64_t v_bytes = element * conv.blocks_of_channels * kLanes<T>, m_bytes = element * kPanel<T>;
+  int64_t shared = packed_elements(conv.filters, groups) * size;
 
-  int64_t most = max(4 * kRows, kCacheBytes / tile_bytes);
+  // Tiles: few enough for V to stay in the cache, but enough to make the reading of U, or its
+  // making, worth its while.
+  constexpr int64_t least = 24 / kRows * kRows, fit = 60 / kRows * kRows, many = 128 / kRows * kRows;
+  int64_t most = min(fit, max(least, 2 * kCacheBytes / v_bytes));
   conv.transform_here = !conv.packed && (shared > kSharedBytes * threads ||
-                                         conv.grid.all * groups <= most * threads);
-  if (conv.transform_here || shared > kSharedBytes) most = max(most, kTaskBytes / tile_bytes);
-  // Blocks of equal size, for every thread the same number.
+                                         conv.grid.all * groups <= 2 * most * threads);
+  if (conv.transform_here) most = min(many, max(fit, kTaskBytes / v_bytes));
+  // Blocks of equal size, for every thread the same number, unless there are only few tiles.
   int64_t blocks = ceil_div(conv.grid.all, most);
   if (blocks > 1 || panels == 1) blocks = ceil_div(blocks, threads) * threads;
   conv.tiles = ceil_div(conv.grid.all, min(blocks, ceil_div(conv.grid.all, kRows)));
+  conv.rows = ceil_div(conv.tiles, ceil_div(conv.tiles, kRows));
   conv.tile_blocks = ceil_div(conv.grid.all, conv.tiles);
+  // Few blocks: each task takes a part of the filters, and transforms the tiles for itself.
   int64_t tasks = conv.tile_blocks * groups;
-  conv.splits = tasks >= 2 * threads || threads == 1 ? 1 : min(panels, ceil_div(2 * threads, tasks));
-  if (conv.splits > 1) conv.splits = min(panels, ceil_div(conv.splits * tasks, threads) * threads / tasks);
-  conv.panels = ceil_div(panels, max(1, conv.splits));
+  conv.splits = threads == 1 || tasks >= threads ? 1 : min(panels, ceil_div(threads, tasks));
+  conv.panels = ceil_div(panels, conv.splits);
   conv.splits = ceil_div(panels, conv.panels);
+
+  conv.together = max(1, min(min(conv.transform_here ? 2 : 4, conv.panels),
+                             kCacheBytes / (m_bytes * conv.tiles)));
+  conv.chunk = min(kChunk, conv.filters.channels);
+  if (conv.transform_here)
+    conv.chunk = min(conv.chunk, max(4, kCacheBytes / (m_bytes * conv.together * kLanes<T>)) *
+                                     kLanes<T>);
 }
 
 // stage[row][column][lane] of a run into the planes of `used` filters.
@@ -285,38 +354,37 @@ bool write_tiles(const Winograd<T>& conv, int64_t begin, int count, int64_t grou
     each_run(conv.grid, begin, count, [&](const TileRun& run) {
       for (int tile = 0; tile < run.count; ++tile) {
         const T* at = m + (run.first + tile) * kPanel<T> + half * lanes;
-        Vector<T> columns[4][6];
+        Vector<T> rows[6][4], corners = {};
+#pragma GCC unroll 1  // six addresses at a time, not 36
+        for (int i = 0; i < 6; ++i, at += 6 * stride) {
+          Vector<T> row[6];
 #pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) {
+          for (int j = 0; j < 6; ++j) row[j] = load(at + j * stride);
+          transform_output<T>(row, rows[i]);
+        }
+        T* to = stage + tile * kTileOut * lanes;
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
           Vector<T> column[6], y[4];
 #pragma GCC unroll 6
-          for (int i = 0; i < 6; ++i) column[i] = load(at + (i * 6 + j) * stride);
+          for (int i = 0; i < 6; ++i) column[i] = rows[i][j];
           transform_output<T>(column, y);
+          // The first and the last together hold every product of the tile.
+          if (j == 0 || j == 3) corners += y[0] + y[3];
 #pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) columns[i][j] = y[i];
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          Vector<T> y[4];
-          transform_output<T>(columns[i], y);
-#pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) {
-            not_finite += y[j] * T(0);
-            store(stage + i * kStageRow<T> + (tile * kTileOut + j) * lanes, y[j]);
+          for (int i = 0; i < 4; ++i) {
+            y[i] += bias;
+            if (conv.activation == kRelu) y[i] = relu<T>(y[i]);
+            store(to + i * kStageRow<T> + j * lanes, y[i]);
           }
         }
+        not_finite += corners * T(0);
       }
-      for (int i = 0; i < kTileOut; ++i) {
-        T* row = stage + i * kStageRow<T>;
-        int size = kTileOut * run.count * lanes;
-        if (conv.bias || conv.activation == kRelu)
-          for (int j = 0; j < size; j += lanes) {
-            Vector<T> value = load(row + j) + bias;
-            store(row + j, conv.activation == kRelu ? relu<T>(value) : value);
-          }
-        if (conv.activation == kSigmoid || conv.activation == kTanh)
-          activate(kDtype<T>, conv.activation, row, size, row, 1);
-      }
+      if (conv.activation == kSigmoid || conv.activation == kTanh)
+        for (int i = 0; i < kTileOut; ++i) {
+          T* row = stage + i * kStageRow<T>;
+          activate(kDtype<T>, conv.activation, row, kTileOut * run.count * lanes, row, 1);
+        }
       int64_t y = run.row * kTileOut, x = run.column * kTileOut;
       T* out = conv.out + run.image * conv.g.filters * plane +
                (group * conv.filters.filters + filter) * plane + y * conv.g.out_w + x;
@@ -327,7 +395,8 @@ bool write_tiles(const Winograd<T>& conv, int64_t begin, int count, int64_t grou
   return all_zero<T>(not_finite);
 }
 
-// V is kept as v[element][channel block][tile][lane], so that a block's addresses are immediates.
+// V is kept as v[element][tile / rows][channel block][tile % rows][lane], so that what a register
+// tile reads is one stream, and a block's addresses in it are immediates.
 template <class T>
 bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& memory) {
   constexpr int lanes = kLanes<T>;
@@ -336,40 +405,52 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
   int64_t begin = block * conv.tiles;
   int count = static_cast<int>(min(conv.tiles, conv.grid.all - begin));
   const int64_t depth = conv.filters.channels;
-  const int64_t v_stride = element_stride(conv.blocks_of_channels * conv.tiles * lanes);
+  const int64_t v_group = conv.blocks_of_channels * conv.rows * lanes;
+  const int64_t v_stride = conv.v_stride();
   const int64_t m_stride = element_stride(conv.tiles * kPanel<T>);
 
   Planes<T> planes = conv.planes;
   planes.first += group * depth * planes.height * planes.width;
   transform_input_tiles(planes, conv.grid, conv.g.pad_top, conv.g.pad_left, begin, count,
-                        {v_stride, lanes, conv.tiles * lanes}, memory.v);
+                        {v_stride, v_group, conv.rows * lanes, static_cast<int>(conv.rows)}, memory.v);
 
-  // Rows are dealt out evenly over the register tiles.
-  int row_blocks = static_cast<int>(ceil_div(count, kRows));
-  int64_t last_panel = min(conv.filters.panels(), (split + 1) * conv.panels);
-  for (int64_t panel = split * conv.panels; panel < last_panel; ++panel) {
+  const int64_t all_panels = conv.filters.panels();
+  const int64_t last = min(all_panels, (split + 1) * conv.panels);
+  const int64_t m_panel = kTileElements * m_stride;
+  int64_t u_stride = conv.filters.packed_stride(), u_panel = conv.filters.panel_elements();
+  if (conv.transform_here) {
+    u_stride = element_stride(conv.chunk * kPanel<T>);
+    u_panel = kTileElements * u_stride;
+  }
+  for (int64_t panel = split * conv.panels; panel < last; panel += conv.together) {
+    int64_t together = min(conv.together, last - panel);
     for (int64_t k = 0; k < depth; k += conv.chunk) {
       int64_t size = min(conv.chunk, depth - k);
       const T* u = memory.u;
-      int64_t u_stride = element_stride(conv.chunk * kPanel<T>);
-      if (conv.transform_here) {
-        transform_filters(conv.filters, group, panel, k, k + size, u_stride, memory.u);
-      } else {
-        u_stride = conv.filters.packed_stride();
-        u = conv.packed +
-            (group * conv.filters.panels() + panel) * conv.filters.panel_elements() +
-            k * kPanel<T>;
-      }
+      if (conv.transform_here)
+        for (int64_t p = 0; p < together; ++p)
+          transform_filters(conv.filters, group, panel + p, k, k + size, u_stride,
+                            memory.u + p * u_panel);
+      else
+        u = conv.packed + (group * all_panels + panel) * u_panel + k * kPanel<T>;
       for (int e = 0; e < kTileElements; ++e)
-        for (int r = 0; r < row_blocks; ++r) {
-          int first = count * r / row_blocks, rows = count * (r + 1) / row_blocks - first;
-          choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
-              size, memory.v + e * v_stride + (k * conv.tiles + first * lanes),
-              conv.tiles * lanes, u + e * u_stride, memory.m + e * m_stride + first * kPanel<T>,
-              k > 0);
-        }
+        for (int64_t p = 0; p < together; ++p)
+          for (int64_t first = 0; first < count; first += conv.rows) {
+            int rows = static_cast<int>(min(conv.rows, count - first));
+            bool last_rows = first + conv.rows >= count, last_panel = p + 1 == together;
+            const T* v_here = memory.v + e * v_stride + first / conv.rows * v_group + k * conv.rows;
+            const T* u_here = u + p * u_panel + e * u_stride;
+            const T* next_v = last_rows ? v_here - first / conv.rows * v_group + (last_panel ? v_stride : 0)
+                                        : v_here + v_group;
+            const T* next_u = last_panel ? u + (e + 1) * u_stride : u_here + u_panel;
+            choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
+                size, v_here, conv.rows, u_here,
+                memory.m + p * m_panel + e * m_stride + first * kPanel<T>, k > 0, next_v,
+                next_u + first / conv.rows * (size / lanes) * (64 / static_cast<int64_t>(sizeof(T))));
+          }
     }
-    if (!write_tiles(conv, begin, count, group, panel, memory.m)) return false;
+    for (int64_t p = 0; p < together; ++p)
+      if (!write_tiles(conv, begin, count, group, panel + p, memory.m + p * m_panel)) return false;
   }
   return true;
 }
@@ -395,7 +476,7 @@ Winograd<T> plan(const T* x, const T* weight, const T* packed, const T* bias,
   Winograd<T> conv{filters_of(weight, g, turned),
                    planes,
                    TileGrid::of(g.batch, g.out_h, g.out_w),
-                   bias, packed, out, g, activation, 0, 0, 0, 0, 0, 0, false};
+                   bias, packed, out, g, activation, 0, 0, 0, 0, 0, 0, 0, 0, false};
   if (conv.grid.all > 0) divide(conv, threads);
   return conv;
 }

@@ -103,23 +103,27 @@ static void stage_rows(const Planes<T>& planes, int64_t image, int64_t channel, 
 // do not all fall into one set of the cache.
 FASTDL_INLINE int64_t element_stride(int64_t size) { return (size + 15) / 16 * 16 + 16; }
 
-// Where transformed tiles are put: element e of tile t and channel block c, lane l, at
-// e * element + t * tile + c * block + l.
+// Where transformed tiles are put. Tiles stand in groups of `rows`, and with them each block of
+// channels:  out[element][t / rows][channel block][t % rows][lane]
 struct TileLayout {
-  int64_t element, tile, block;
+  int64_t element, group, block;  // strides
+  int rows;
+
+  int64_t place(int tile, int lanes) const { return tile / rows * group + tile % rows * lanes; }
 };
 
 // The input tiles [begin, begin + count) into the transformed domain: B^T d B.
 template <class T>
 static void transform_input_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t pad_top,
-                   int64_t pad_left, int64_t begin, int count,
-                   const TileLayout& layout, T* out) {
+                                  int64_t pad_left, int64_t begin,
+                                  int count, const TileLayout& layout, T* out) {
   constexpr int lanes = kLanes<T>;
   alignas(64) T stage[kTileIn * kStageRow<T>];
   each_run(grid, begin, count, [&](const TileRun& run) {
-    int columns = kTileOut * run.count + 2;
-    T* to = out + run.first * layout.tile;
-    for (int64_t channel = 0; channel < planes.channels; channel += lanes, to += layout.block) {
+    const int columns = kTileOut * run.count + 2;
+    int64_t place[kRunTiles];
+    for (int tile = 0; tile < run.count; ++tile) place[tile] = layout.place(run.first + tile, lanes);
+    for (int64_t channel = 0; channel < planes.channels; channel += lanes, out += layout.block) {
       stage_rows(planes, run.image, channel, run.row * kTileOut - pad_top,
                  run.column * kTileOut - pad_left, kTileIn, columns, stage);
       for (int column = 0; column < columns; ++column) {
@@ -138,25 +142,27 @@ static void transform_input_tiles(const Planes<T>& planes, const TileGrid& grid,
 #pragma GCC unroll 6
           for (int j = 0; j < 6; ++j) d[j] = load(at + j * lanes);
           transform_input<T>(d, t);
+          T* to = out + i * 6 * layout.element + place[tile];
 #pragma GCC unroll 6
-          for (int j = 0; j < 6; ++j)
-            store(to + (i * 6 + j) * layout.element + tile * layout.tile, t[j]);
+          for (int j = 0; j < 6; ++j) store(to + j * layout.element, t[j]);
         }
       }
     }
+    out -= ceil_div(planes.channels, lanes) * layout.block;
   });
 }
 
 // The same of a gradient's tiles of 4x4: A dY A^T.
 template <class T>
-static void transform_grad_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t begin, int count,
-                   const TileLayout& layout, T* out) {
+static void transform_grad_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t begin,
+                                 int count, const TileLayout& layout, T* out) {
   constexpr int lanes = kLanes<T>;
   alignas(64) T stage[kTileIn * kStageRow<T>];
   each_run(grid, begin, count, [&](const TileRun& run) {
-    int columns = kTileOut * run.count;
-    T* to = out + run.first * layout.tile;
-    for (int64_t channel = 0; channel < planes.channels; channel += lanes, to += layout.block) {
+    const int columns = kTileOut * run.count;
+    int64_t place[kRunTiles];
+    for (int tile = 0; tile < run.count; ++tile) place[tile] = layout.place(run.first + tile, lanes);
+    for (int64_t channel = 0; channel < planes.channels; channel += lanes, out += layout.block) {
       stage_rows(planes, run.image, channel, run.row * kTileOut,
                  run.column * kTileOut, kTileOut, columns, stage);
       for (int column = 0; column < columns; ++column) {
@@ -175,12 +181,13 @@ static void transform_grad_tiles(const Planes<T>& planes, const TileGrid& grid, 
 #pragma GCC unroll 4
           for (int j = 0; j < 4; ++j) y[j] = load(at + j * lanes);
           transform_grad<T>(y, t);
+          T* to = out + i * 6 * layout.element + place[tile];
 #pragma GCC unroll 6
-          for (int j = 0; j < 6; ++j)
-            store(to + (i * 6 + j) * layout.element + tile * layout.tile, t[j]);
+          for (int j = 0; j < 6; ++j) store(to + j * layout.element, t[j]);
         }
       }
     }
+    out -= ceil_div(planes.channels, lanes) * layout.block;
   });
 }
 

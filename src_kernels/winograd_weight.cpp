@@ -12,6 +12,9 @@
 //       for each element: S_e += Z_e^T V_e                         registers
 //     dW of the block = G^T S G
 //
+// Where the part is one block, each register tile goes through all elements and becomes its dW at
+// once; S then is only as large as the first-level cache holds.
+//
 // Sums run over kTiles terms in registers, over kSumBlocks blocks in S, and beyond that in double
 // precision. Blocks and parts are the same whatever the number of threads.
 #include "algorithm.h"
@@ -33,43 +36,60 @@ constexpr int kRows = 6;
 constexpr int kRows = 4;
 #endif
 
-constexpr int64_t kTiles = 64, kSumBlocks = 32, kMostBlock = 64;
+constexpr int64_t kTiles = 64, kSumBlocks = 32, kMostTiles = 128, kMostBlock = 128;
 // Tasks that there should be, and parts of the tiles at most, to give every thread its share.
 constexpr int64_t kTasks = 8, kMostParts = 8;
 
-// s[filter][channel] (+)= sum over tiles of z[tile][filter] * v[channel block][tile][lane]
+// Matrices of the elements, `element` apart; within one, rows `row` apart.
+template <class T>
+struct Elements {
+  T* data;
+  int64_t element, row;
+};
+
+// For the first `elements` of the 36:
+//   s[filter][channel] (+)= sum over tiles of z[tile][filter] * v[channel block][tile][lane]
+// The rows of z and s are tiles and filters, those of v blocks of channels.
 template <class T, int rows, int vectors>
-void multiply(int64_t tiles, const T* z, int64_t z_tile, const T* v, int64_t v_block, T* s,
-              int64_t s_row, bool accumulate) {
+void multiply(int elements, int64_t tiles, Elements<const T> z, Elements<const T> v, Elements<T> s,
+              bool accumulate) {
   constexpr int lanes = kLanes<T>;
-  Vector<T> sum[rows][vectors] = {};
-  for (int64_t t = 0; t < tiles; ++t, z += z_tile, v += lanes) {
-    Vector<T> input[vectors];
+  for (; elements > 0; --elements) {
+    Vector<T> sum[rows][vectors] = {};
+    const T *z_tile = z.data, *v_tile = v.data;
+    for (int64_t t = 0; t < tiles; ++t, z_tile += z.row, v_tile += lanes) {
+      Vector<T> input[vectors];
 #pragma GCC unroll 2
-    for (int b = 0; b < vectors; ++b) input[b] = load(v + b * v_block);
+      for (int b = 0; b < vectors; ++b) input[b] = load(v_tile + b * v.row);
 #pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-      Vector<T> grad = splat(z[r]);
+      for (int r = 0; r < rows; ++r) {
+        Vector<T> grad = splat(z_tile[r]);
 #pragma GCC unroll 2
-      for (int b = 0; b < vectors; ++b) sum[r][b] += grad * input[b];
+        for (int b = 0; b < vectors; ++b) sum[r][b] += grad * input[b];
+      }
     }
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 2
+      for (int b = 0; b < vectors; ++b) {
+        T* at = s.data + r * s.row + b * lanes;
+        store(at, accumulate ? load(at) + sum[r][b] : sum[r][b]);
+      }
+    z.data += z.element;
+    v.data += v.element;
+    s.data += s.element;
   }
-#pragma GCC unroll 14
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 2
-    for (int b = 0; b < vectors; ++b) {
-      T* at = s + r * s_row + b * lanes;
-      store(at, accumulate ? load(at) + sum[r][b] : sum[r][b]);
-    }
 }
 
 template <class T>
-using Multiply = void (*)(int64_t, const T*, int64_t, const T*, int64_t, T*, int64_t, bool);
+using Multiply = void (*)(int, int64_t, Elements<const T>, Elements<const T>, Elements<T>, bool);
 
-template <class T, int vectors, int... row>
-FASTDL_INLINE Multiply<T> choose_multiply(int rows, std::integer_sequence<int, row...>) {
-  static constexpr Multiply<T> kernels[] = {multiply<T, row + 1, vectors>...};
-  return kernels[rows - 1];
+template <class T, int... row>
+FASTDL_INLINE Multiply<T> choose_multiply(int rows, int vectors,
+                                          std::integer_sequence<int, row...>) {
+  static constexpr Multiply<T> kernels[2][kRows] = {{multiply<T, row + 1, 1>...},
+                                                    {multiply<T, row + 1, 2>...}};
+  return kernels[vectors - 1][rows - 1];
 }
 
 template <class T>
@@ -79,31 +99,52 @@ struct WeightGradient {
   const ConvGeometry& g;
   int64_t filters, channels;  // of a group
   // How it is divided.
-  int64_t filter_block, channel_block, filter_blocks, channel_blocks, part, parts;
+  int64_t filter_block, channel_block, filter_blocks, channel_blocks, part, parts, tiles;
 };
 
-// `size` in blocks of at most kMostBlock, whole vectors and much the same.
+// `size` in blocks of at most `most`, whole vectors and much the same.
 template <class T>
-int64_t even_block(int64_t size) {
-  return ceil_div(ceil_div(size, ceil_div(size, kMostBlock)), kLanes<T>) * kLanes<T>;
+int64_t even_block(int64_t size, int64_t most) {
+  return ceil_div(ceil_div(size, ceil_div(size, most)), kLanes<T>) * kLanes<T>;
 }
 
 template <class T>
 void divide(WeightGradient<T>& w) {
-  w.filter_block = even_block<T>(w.filters);
-  w.channel_block = even_block<T>(w.channels);
+  w.filter_block = even_block<T>(w.filters, kMostBlock);
+  w.channel_block = even_block<T>(w.channels, kMostBlock);
   w.filter_blocks = ceil_div(w.filters, w.filter_block);
   w.channel_blocks = ceil_div(w.channels, w.channel_block);
   int64_t tasks = w.filter_blocks * w.channel_blocks * w.g.groups;
-  int64_t tile_blocks = ceil_div(w.grid.all, kTiles);
-  int64_t parts = min(min(kMostParts, tile_blocks), ceil_div(kTasks, tasks));
-  w.part = ceil_div(tile_blocks, parts) * kTiles;
+  int64_t parts = min(min(kMostParts, ceil_div(w.grid.all, 16)), ceil_div(kTasks, tasks));
+  w.part = ceil_div(w.grid.all, parts);
   w.parts = ceil_div(w.grid.all, w.part);
+  w.tiles = w.part <= kMostTiles ? w.part : kTiles;
+}
+
+// Whether each register tile is finished at once.
+template <class T>
+bool at_once(const WeightGradient<T>& w) {
+  return w.part == w.tiles;
+}
+
+template <class T>
+bool in_doubles(const WeightGradient<T>& w) {
+  return w.part > w.tiles * kSumBlocks;
+}
+
+// S of one element: of a register tile, or of the block.
+template <class T>
+int64_t s_row(const WeightGradient<T>& w) {
+  return at_once(w) ? 2 * kLanes<T> : w.channel_block;
+}
+template <class T>
+int64_t s_stride(const WeightGradient<T>& w) {
+  return element_stride(at_once(w) ? kRows * 2 * kLanes<T> : w.filter_block * w.channel_block);
 }
 
 template <class T>
 struct GradientMemory {
-  double* total;  // [filter][channel block][tap][lane]
+  double* total;  // [filter][channel block][tap][lane], where S alone is not enough
   T *z, *v, *s;
 };
 
@@ -112,49 +153,67 @@ int64_t lay_out(const WeightGradient<T>& w, char* base, GradientMemory<T>& memor
   const int64_t size = static_cast<int64_t>(sizeof(T));
   char* p = base;
   memory.z = reinterpret_cast<T*>(p);
-  p += kTileElements * element_stride(kTiles * w.filter_block) * size;
+  p += kTileElements * element_stride(w.tiles * w.filter_block) * size;
   memory.v = reinterpret_cast<T*>(p);
-  p += kTileElements * element_stride(kTiles * w.channel_block) * size;
+  p += kTileElements * element_stride(w.tiles * w.channel_block) * size;
   memory.s = reinterpret_cast<T*>(p);
-  p += kTileElements * element_stride(w.filter_block * w.channel_block) * size;
+  p += kTileElements * s_stride(w) * size;
   memory.total = reinterpret_cast<double*>(p);
-  p += w.filter_block * w.channel_block * 9 * 8;
+  if (in_doubles(w)) p += w.filter_block * w.channel_block * 9 * 8;
   return p - base;
 }
 
-// total += G^T S G
-template <class T>
-void add_filters(const WeightGradient<T>& w, int64_t filters, int64_t channels,
-                 const GradientMemory<T>& memory) {
-  constexpr int lanes = kLanes<T>;
-  const int64_t stride = element_stride(w.filter_block * w.channel_block);
+// body(f, c, taps) with G^T S G, the nine taps of filter f and the channels from c, a lane each.
+template <class T, class Body>
+FASTDL_INLINE void each_filter(Elements<const T> s, int64_t filters, int64_t channels, Body body) {
+  const int64_t stride = s.element;
   for (int64_t f = 0; f < filters; ++f)
-    for (int64_t c = 0; c < channels; c += lanes) {
-      const T* at = memory.s + f * w.channel_block + c;
-      Vector<T> columns[3][6];
+    for (int64_t c = 0; c < channels; c += kLanes<T>) {
+      const T* at = s.data + f * s.row + c;
+      Vector<T> rows[6][3], taps[9];
+#pragma GCC unroll 1  // six addresses at a time, not 36
+      for (int i = 0; i < 6; ++i, at += 6 * stride) {
+        Vector<T> row[6];
 #pragma GCC unroll 6
-      for (int j = 0; j < 6; ++j) {
+        for (int j = 0; j < 6; ++j) row[j] = load(at + j * stride);
+        transform_filter_grad<T>(row, rows[i]);
+      }
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) {
         Vector<T> column[6], t[3];
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) column[i] = load(at + (i * 6 + j) * stride);
+        for (int i = 0; i < 6; ++i) column[i] = rows[i][j];
         transform_filter_grad<T>(column, t);
 #pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) columns[i][j] = t[i];
+        for (int i = 0; i < 3; ++i) taps[i * 3 + j] = t[i];
       }
-      double* total = memory.total + (f * w.channel_block + c) * 9;
-      for (int i = 0; i < 3; ++i) {
-        Vector<T> t[3];
-        transform_filter_grad<T>(columns[i], t);
-        for (int j = 0; j < 3; ++j)
-          for (int l = 0; l < lanes; ++l)
-            total[(i * 3 + j) * lanes + l] += static_cast<double>(t[j][l]);
-      }
+      body(f, c, taps);
     }
 }
 
-// One task's share of the gradient into `out` (filters x channels x taps of all groups).
+// The taps of `used` channels to their places, nine neighbours each.
 template <class T>
-void run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>& memory, T* out) {
+FASTDL_INLINE void store_taps(const Vector<T> (&taps)[9], int used, T* to) {
+  constexpr int lanes = kLanes<T>;
+  if (lanes == 8 && used == lanes) {
+    Vector<T> square[lanes];
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) square[l] = taps[l];
+    transpose<T>(square);
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) store(to + l * 9, square[l]);
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) to[l * 9 + 8] = taps[8][l];
+    return;
+  }
+  for (int tap = 0; tap < 9; ++tap)
+    for (int l = 0; l < used; ++l) to[l * 9 + tap] = taps[tap][l];
+}
+
+// One task's share of the gradient into `out` (filters x channels x taps of all groups); false if
+// it is not finite.
+template <class T>
+bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>& memory, T* out) {
   constexpr int lanes = kLanes<T>;
   int64_t channel = task % w.channel_blocks * w.channel_block;
   int64_t filter = task / w.channel_blocks % w.filter_blocks * w.filter_block;
@@ -168,63 +227,105 @@ void run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   grads.channels = filters;
   inputs.first += (group * w.channels + channel) * inputs.height * inputs.width;
   inputs.channels = channels;
-  const int64_t z_stride = element_stride(kTiles * w.filter_block);
-  const int64_t v_stride = element_stride(kTiles * w.channel_block);
-  const int64_t s_stride = element_stride(w.filter_block * w.channel_block);
+  const Elements<const T> z = {memory.z, element_stride(w.tiles * w.filter_block), w.filter_block};
+  const Elements<const T> v = {memory.v, element_stride(w.tiles * w.channel_block),
+                               w.tiles * lanes};
+  const Elements<T> s = {memory.s, s_stride(w), s_row(w)};
+  const Elements<const T> s_done = {memory.s, s_stride(w), s_row(w)};
   const int row_blocks = static_cast<int>(ceil_div(filters, kRows));
-
-  for (int64_t i = 0; i < w.filter_block * w.channel_block * 9; ++i) memory.total[i] = 0;
-  int64_t begin = part * w.part, end = min(w.grid.all, begin + w.part), summed = 0;
-  for (; begin < end; begin += kTiles) {
-    int count = static_cast<int>(min(kTiles, end - begin));
-    transform_grad_tiles(grads, w.grid, begin, count, {z_stride, w.filter_block, lanes},
+  // body(first filter, filters, first channel, channels, kernel) for each register tile.
+  auto each_tile = [&](auto body) {
+    for (int64_t c = 0; c < channels; c += 2 * lanes)
+      for (int r = 0; r < row_blocks; ++r) {
+        int64_t first = filters * r / row_blocks, rows = filters * (r + 1) / row_blocks - first;
+        auto kernel = choose_multiply<T>(static_cast<int>(rows), channels - c > lanes ? 2 : 1,
+                                         std::make_integer_sequence<int, kRows>{});
+        body(first, rows, c, min(2 * lanes, channels - c), kernel);
+      }
+  };
+  auto transform = [&](int64_t begin, int count) {
+    transform_grad_tiles(grads, w.grid, begin, count, {z.element, w.filter_block, lanes, 1},
                          memory.z);
     transform_input_tiles(inputs, w.grid, w.g.pad_top, w.g.pad_left, begin, count,
-                          {v_stride, lanes, kTiles * lanes}, memory.v);
-    for (int e = 0; e < kTileElements; ++e)
-      for (int64_t c = 0; c < channels; c += 2 * lanes)
-        for (int r = 0; r < row_blocks; ++r) {
-          int first = static_cast<int>(filters * r / row_blocks);
-          int rows = static_cast<int>(filters * (r + 1) / row_blocks) - first;
-          auto sequence = std::make_integer_sequence<int, kRows>{};
-          auto kernel = channels - c > lanes ? choose_multiply<T, 2>(rows, sequence)
-                                             : choose_multiply<T, 1>(rows, sequence);
-          kernel(count, memory.z + e * z_stride + first, w.filter_block,
-                 memory.v + e * v_stride + c * kTiles, kTiles * lanes,
-                 memory.s + e * s_stride + first * w.channel_block + c, w.channel_block,
-                 summed > 0);
-        }
-    if (++summed == kSumBlocks || begin + kTiles >= end) {
-      add_filters(w, filters, channels, memory);
-      summed = 0;
-    }
+                          {v.element, 0, v.row, static_cast<int>(w.tiles)}, memory.v);
+  };
+
+  Vector<T> not_finite = {};
+  auto finish = [&](int64_t f, int64_t c, const Vector<T>(&taps)[9]) {
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; ++tap) not_finite += taps[tap] * T(0);
+    store_taps(taps, static_cast<int>(min(lanes, channels - c)),
+               out + ((group * w.filters + filter + f) * w.channels + channel + c) * 9);
+  };
+  int64_t begin = part * w.part, end = min(w.grid.all, begin + w.part), summed = 0;
+
+  if (at_once(w)) {
+    int count = static_cast<int>(end - begin);
+    transform(begin, count);
+    each_tile([&](int64_t first, int64_t rows, int64_t c, int64_t columns, Multiply<T> kernel) {
+      kernel(kTileElements, count, {z.data + first, z.element, z.row},
+             {v.data + c * w.tiles, v.element, v.row}, s, false);
+      each_filter(s_done, rows, columns,
+                  [&](int64_t f, int64_t extra, const Vector<T>(&taps)[9]) {
+                    finish(first + f, c + extra, taps);
+                  });
+    });
+    return all_zero<T>(not_finite);
   }
 
-  for (int64_t f = 0; f < filters; ++f)
-    for (int64_t c = 0; c < channels; ++c) {
-      const double* total =
-          memory.total + (f * w.channel_block + c / lanes * lanes) * 9 + c % lanes;
-      T* to = out + ((group * w.filters + filter + f) * w.channels + channel + c) * 9;
-      for (int tap = 0; tap < 9; ++tap) to[tap] = static_cast<T>(total[tap * lanes]);
+  const bool more = in_doubles(w);
+  if (more)
+    for (int64_t i = 0; i < w.filter_block * w.channel_block * 9; ++i) memory.total[i] = 0;
+  auto add_to_total = [&] {
+    each_filter(s_done, filters, channels,
+                [&](int64_t f, int64_t c, const Vector<T>(&taps)[9]) {
+                  double* total = memory.total + (f * w.channel_block + c) * 9;
+                  for (int tap = 0; tap < 9; ++tap)
+                    for (int l = 0; l < lanes; ++l)
+                      total[tap * lanes + l] += static_cast<double>(taps[tap][l]);
+                });
+  };
+  for (; begin < end; begin += w.tiles, ++summed) {
+    if (summed == kSumBlocks) {
+      add_to_total();
+      summed = 0;
     }
+    int count = static_cast<int>(min(w.tiles, end - begin));
+    transform(begin, count);
+    for (int e = 0; e < kTileElements; ++e)
+      each_tile([&](int64_t first, int64_t, int64_t c, int64_t, Multiply<T> kernel) {
+        kernel(1, count, {z.data + e * z.element + first, 0, z.row},
+               {v.data + e * v.element + c * w.tiles, 0, v.row},
+               {s.data + e * s.element + first * s.row + c, 0, s.row}, summed > 0);
+      });
+  }
+  if (!more) {
+    each_filter(s_done, filters, channels, finish);
+  } else {
+    add_to_total();
+    for (int64_t f = 0; f < filters; ++f)
+      for (int64_t c = 0; c < channels; c += lanes) {
+        const double* total = memory.total + (f * w.channel_block + c) * 9;
+        Vector<T> taps[9];
+        for (int tap = 0; tap < 9; ++tap)
+          for (int l = 0; l < lanes; ++l) taps[tap][l] = static_cast<T>(total[tap * lanes + l]);
+        finish(f, c, taps);
+      }
+  }
+  return all_zero<T>(not_finite);
 }
 
-// out = the sum of the parts, in order; false if it is not finite.
+// out = the sum of the parts, in order.
 template <class T>
-bool add_parts(const T* shares, int64_t parts, int64_t size, T* out, int threads) {
-  bool finite = true;
+void add_parts(const T* shares, int64_t parts, int64_t size, T* out, int threads) {
   parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
-    T not_finite = 0;
     for (int64_t i = begin; i < end; ++i) {
       double sum = 0;
       for (int64_t part = 0; part < parts; ++part)
         sum += static_cast<double>(shares[part * size + i]);
       out[i] = static_cast<T>(sum);
-      not_finite += out[i] * T(0);
     }
-    if (not_finite != 0) __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
   });
-  return finite;
 }
 
 template <class T>
@@ -237,7 +338,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
                       channels, g.channels * g.height * g.width,
                       g.height, g.width};
   WeightGradient<T> w{grads, inputs, TileGrid::of(g.batch, g.out_h, g.out_w),
-                      g,     filters, channels, 0, 0, 0, 0, 0, 0};
+                      g,     filters, channels, 0, 0, 0, 0, 0, 0, 0};
   const int64_t size = g.filters * channels * 9;
   if (w.grid.all == 0) {
     for (int64_t i = 0; i < size; ++i) out[i] = 0;
@@ -259,9 +360,9 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
     if (!base) return note(&result, kNoMemory);
     GradientMemory<T> memory;
     lay_out(w, base, memory);
-    run_task(w, task, memory, shares + task / blocks * size);
+    if (!run_task(w, task, memory, shares + task / blocks * size)) note(&result, kNotFinite);
   });
-  if (result == kDone && !add_parts(shares, w.parts, size, out, threads)) return kNotFinite;
+  if (result == kDone && w.parts > 1) add_parts(shares, w.parts, size, out, threads);
   return result;
 }
 

@@ -1,6 +1,8 @@
 """``fastdl bench`` as a user types it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,9 @@ from bench.small import LIMITS
 import fastdl
 from fastdl.bench import limits, machine, peers
 from fastdl.bench.implementation import Call
+from fastdl.bench.memory import can_keep_freed_memory
+from fastdl.bench.ours import Backend
+from fastdl.bench.record import load
 from fastdl.cli import bench, main
 
 for package in ("tqdm", "matplotlib", "threadpoolctl"):
@@ -34,7 +39,12 @@ def test_table_json_and_plot(capsys, tmp_path):
     figures, picture = tmp_path / "figures.json", tmp_path / "roofline.png"
     assert run(*QUICK, "--json", figures, "--plot", picture) == 0
     out = capsys.readouterr().out
-    for words in ("200 GFLOP/s", "15.0 GB/s", "x reference", "lenet-conv1@1: conv2d 1x1x32x32"):
+    for words in (
+        "200 GFLOP/s",
+        "15.0 reading, 20.0 copying, 12.0 writing",
+        "x reference",
+        "lenet-conv1@1: conv2d 1x1x32x32",
+    ):
         assert words in out
     assert picture.read_bytes().startswith(b"\x89PNG")
     fields = json.loads(figures.read_text())
@@ -82,6 +92,8 @@ def test_list(capsys):
         (("--backends", "fortran"), ["'fortran'", "compiled"]),
         (("--json", "no/such/folder/x.json"), ["no/such/folder"]),
         (("--plot", "."), ["'.'"]),
+        (("--save", "no/such/folder"), ["no/such/folder"]),
+        (("--save", __file__), ["test_cli_bench.py"]),
     ],
 )
 def test_errors_come_before_the_timing(capsys, monkeypatch, arguments, words):
@@ -157,17 +169,73 @@ def test_a_busy_machine_is_told(capsys, monkeypatch):
     assert "1.5 of" in capsys.readouterr().err
 
 
-def test_reuse_in_a_process_of_its_own():
-    """It changes how the whole process handles memory."""
-    code = (
-        "import sys; from fastdl.bench import limits; from fastdl.bench.limits import Limit, Limits\n"
-        "limits.measure = lambda threads: Limits(Limit(1, 1e9, 1e9), Limit(1, 1e9, 1e9), 'made up')\n"
-        "from fastdl.cli import main\n"
-        "sys.exit(main(['bench', '--layers', 'lenet-conv1@1', '--backends', 'reference', "
-        "'--seconds', '0.01', '--reuse']))"
-    )
+def test_the_run_is_kept(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    assert run(*QUICK, "--backends", "reference", "--save") == 0
+    out = capsys.readouterr().out
+    (record,) = load(tmp_path / "benchmarks" / "results")
+    assert [layer.layer.label for layer in record.times] == ["lenet-conv1@1", "vgg16-softmax@1"]
+    assert record.machine["versions"]["fastdl"] == fastdl.__version__
+    assert record.limits == LIMITS
+    assert not record.reuse
+    assert "wrote benchmarks/results/" in out
+    assert run(*QUICK, "--backends", "reference", "--save", tmp_path / "mine") == 0
+    assert len(load(tmp_path / "mine")) == 1
+
+
+def test_the_fastest_peer_and_the_classes(capsys, monkeypatch):
+    class Reference(Backend):
+        """A peer that is never wrong."""
+
+        def __init__(self, threads):
+            super().__init__("reference")
+
+    class Named(Reference):
+        name = property(lambda self: "torch", lambda self, value: None)
+
+        def prepare(self, layer, inputs, reuse):
+            return Backend("reference").prepare(layer, inputs, reuse)
+
+    monkeypatch.setitem(peers.PEERS, "torch", Named)
+    assert run(*QUICK, "--backends", "jit", "--against", "torch") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^jit x fastest peer +layers +mean +worst$", out, re.M)
+    assert re.search(r"^  elementwise +1 +[\d.]+ +[\d.]+  vgg16-softmax@1$", out, re.M)
+
+
+def test_quick(capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "time_layers", lambda *given: seen.append(given) or ())
+    assert run("--quick", "--calls", 7) == 0
+    (_, _, seconds, _, calls) = seen[0]
+    assert (seconds, calls) == (0.1, 7)
+
+
+REUSE = """
+import os, sys
+from fastdl.bench import limits
+from fastdl.bench.limits import Limit, Limits
+made_up = Limit(1, 1e9, 1e9, 1e9, 1e9)
+limits.measure = lambda threads: Limits(made_up, made_up, "made up")
+print("started with", os.environ.get("MALLOC_MMAP_MAX_"), sys.argv[1:], flush=True)
+from fastdl.cli import main
+sys.exit(main())
+"""
+
+
+def test_reuse_starts_the_process_again():
+    """The C library reads how to handle memory when a process starts."""
+    arguments = ("bench", "--layers", "lenet-conv1@1", "--backends", "reference", "--quick")
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", REUSE, *arguments, "--reuse"],
+        capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if "MALLOC" not in name},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "memory: reused by all" in result.stdout
+    starts = [line for line in result.stdout.splitlines() if line.startswith("started with")]
+    if can_keep_freed_memory():
+        assert starts == [f"started with {n} {[*arguments, '--reuse']}" for n in (None, 0)]
+    else:
+        assert "not glibc" in result.stderr

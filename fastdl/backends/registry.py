@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
 from ..errors import BackendError, DTypeError
@@ -30,10 +32,12 @@ def why_missing(name: str) -> str | None:
         try:
             importlib.import_module("fastdl.backends.compiled")
         except ImportError as error:
+            # Python's own words for a module that is not there speak of a circular import.
+            there = PathFinder.find_spec("_kernels", [str(Path(__file__).parent / "compiled")])
+            what = f"does not load ({error})" if there else "is not there"
             return (
-                f"its extension module is not there ({error}); install a C++ compiler "
-                f"(Debian: apt install g++ python3-dev) and install fastdl again without "
-                f"FASTDL_NO_EXT"
+                f"its extension module {what}; install a C++ compiler (Debian: apt install g++ "
+                f"python3-dev) and install fastdl again without FASTDL_NO_EXT"
             )
     # Only looked for, not imported: Numba takes longer to import than all the rest.
     if name == "jit" and find_spec("numba") is None:

@@ -1,9 +1,10 @@
-"""The layers that the bench times: every convolution of five networks, and what stands between.
+"""The layers that the bench times: every convolution of five networks, what stands between, others.
 
 LeNet-5 (LeCun et al., 1998), AlexNet (Krizhevsky et al., 2012, with its two
 groups), VGG-16 (Simonyan and Zisserman, 2015), ResNet-50 (He et al., 2016, with
 the stride in the 3x3 convolution) and MobileNetV2 (Sandler et al., 2018), each
-shape once, at batch 1 and at batch 8 (LeNet: 16).
+shape once, at batch 1 and at batch 8 (LeNet: 16). Then what these networks lack: ``more-``
+and, of sizes that no vector length divides, ``odd-``, each at one batch size.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any, cast
 
 from ..errors import ArgumentError
-from .layer import Layer
+from .layer import Layer, Operation
 
 
 def _conv(
@@ -108,18 +110,47 @@ def _mobilenetv2() -> Iterator[Layer]:
     yield _conv("mobilenetv2-conv18", 320, 7, 1280, 1)
 
 
-#: Convolutions whose backward is timed too.
-_BACKWARD = (
-    "lenet-conv2",
-    "vgg16-conv3_2",
-    "resnet50-conv3_1x1_expand",
-    "resnet50-conv3_3x3",
-    "resnet50-conv3_3x3_s2",
-    "mobilenetv2-block5_depthwise",
-)
+#: Layers that are timed in other ways too: the operation, or what is fused into it.
+_BACKWARD: dict[str, Any] = {"backward": {"operation": "conv2d_backward"}}
+_VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "lenet-conv1": _BACKWARD,
+    "lenet-conv2": _BACKWARD,
+    "lenet-pool1": {"backward": {"operation": "avg_pool2d_backward"}},
+    "alexnet-conv1": _BACKWARD,
+    "alexnet-conv2": _BACKWARD,
+    "alexnet-conv3": _BACKWARD,
+    "alexnet-pool1": {"backward": {"operation": "max_pool2d_backward"}},
+    "vgg16-conv1_1": _BACKWARD,
+    "vgg16-conv3_2": _BACKWARD | {"relu": {"activation": "relu"}},
+    "vgg16-conv5_1": _BACKWARD,
+    "vgg16-im2col3_2": {"col2im": {"operation": "col2im"}},
+    "vgg16-pool1": {"backward": {"operation": "max_pool2d_backward"}},
+    "resnet50-conv1_7x7": _BACKWARD,
+    "resnet50-bn1": {
+        "relu": {"activation": "relu"},
+        "train": {"operation": "batch_norm_train"},
+        "backward": {"operation": "batch_norm_backward"},
+    },
+    "resnet50-relu1": {"backward": {"operation": "relu_backward"}},
+    "resnet50-pool1": {"backward": {"operation": "max_pool2d_backward"}},
+    "resnet50-conv2_1x1_first": _BACKWARD,
+    "resnet50-conv2_3x3": _BACKWARD,
+    "resnet50-conv3_1x1_expand": _BACKWARD | {"relu": {"activation": "relu"}},
+    "resnet50-conv3_3x3": _BACKWARD | {"relu": {"activation": "relu"}},
+    "resnet50-conv3_3x3_s2": _BACKWARD,
+    "resnet50-conv4_shortcut": _BACKWARD,
+    "resnet50-conv5_1x1_reduce": _BACKWARD,
+    "resnet50-conv5_3x3": _BACKWARD,
+    "resnet50-pool5": {"backward": {"operation": "global_avg_pool2d_backward"}},
+    "mobilenetv2-block2_depthwise": _BACKWARD,
+    "mobilenetv2-block3_depthwise": _BACKWARD | {"relu": {"activation": "relu"}},
+    "mobilenetv2-block5_depthwise": _BACKWARD,
+    "mobilenetv2-block14_depthwise": _BACKWARD,
+}
 
 
-def _all_layers() -> Iterator[Layer]:
+def _networks() -> Iterator[Layer]:
+    """Every shape once, with its variants, at two batch sizes."""
     seen = set()
     for network in (_lenet, _alexnet, _vgg16, _resnet50, _mobilenetv2):
         for layer in network():
@@ -128,35 +159,130 @@ def _all_layers() -> Iterator[Layer]:
                 continue
             seen.add(shape)
             batches = (1, 16) if network is _lenet else (1, 8)
-            variants = [layer]
-            if layer.name in _BACKWARD:
-                name = f"{layer.name}_backward"
-                variants.append(replace(layer, name=name, operation="conv2d_backward"))
-            for variant in variants:
+            for variant in (layer, *_variants(layer)):
                 for batch in batches:
                     yield replace(variant, batch=batch)
 
 
-#: Every layer, each at two batch sizes.
-LAYERS = tuple(_all_layers())
+def _variants(layer: Layer) -> Iterator[Layer]:
+    for suffix, changes in _VARIANTS.get(layer.name, {}).items():
+        yield replace(layer, name=f"{layer.name}_{suffix}", **changes)
+
+
+def _with_backward(layer: Layer) -> Iterator[Layer]:
+    yield layer
+    operation = "col2im" if layer.operation == "im2col" else f"{layer.operation}_backward"
+    operation = operation.replace("_train", "")
+    yield replace(layer, name=f"{layer.name}_backward", operation=cast(Operation, operation))
+
+
+def _more() -> Iterator[Layer]:
+    """Kinds that the five networks lack, and arrays that no cache holds."""
+    small = Layer("more-small", "conv2d", 1, 16, 8, 8, 16, kernel=3, padding=1)
+    yield from _with_backward(small)
+    yield replace(small, name="more-small_relu", activation="relu")
+    dilated = Layer("more-dilated", "conv2d", 8, 256, 28, 28, 256, kernel=3, padding=2, dilation=2)
+    yield from _with_backward(dilated)  # DeepLab's
+    grouped = Layer("more-grouped", "conv2d", 8, 128, 56, 56, 128, kernel=3, padding=1, groups=32)
+    yield from _with_backward(grouped)  # ResNeXt-50's
+    strided = Layer("more-5x5_s2", "conv2d", 8, 64, 56, 56, 128, kernel=5, stride=2, padding=2)
+    yield from _with_backward(strided)
+    wide = Layer("more-7x7", "conv2d", 8, 64, 28, 28, 64, kernel=7, padding=3)
+    yield from _with_backward(wide)
+    for channels, size, stride in ((240, 28, 1), (144, 56, 2), (672, 14, 1)):  # EfficientNet-B0's
+        name = f"more-depthwise5x5_{size}" + ("_s2" if stride == 2 else "")
+        yield from _with_backward(
+            Layer(
+                name, "conv2d", 8, channels, size, size, channels,
+                kernel=5, stride=stride, padding=2, groups=channels,
+            )
+        )  # fmt: skip
+    large = Layer("more-depthwise3x3_large", "conv2d", 32, 96, 112, 112, 96, 3, 1, 1, 96)
+    yield from _with_backward(large)
+    yield replace(large, name="more-depthwise3x3_large_s2", stride=2)
+    pool = Layer("more-max2x2", "max_pool2d", 32, 64, 112, 112, kernel=2, stride=2)
+    average = replace(pool, operation="avg_pool2d")
+    yield from _with_backward(pool)
+    yield from _with_backward(replace(pool, name="more-max3x3", kernel=3, padding=1))
+    yield from _with_backward(replace(average, name="more-avg2x2"))
+    yield from _with_backward(replace(average, name="more-avg3x3", kernel=3, padding=1))
+    flat = Layer("more-global", "global_avg_pool2d", 32, 64, 112, 112)
+    yield from _with_backward(flat)
+    norm = Layer("more-bn_train", "batch_norm_train", 32, 64, 56, 56)
+    yield replace(norm, name="more-bn", operation="batch_norm")
+    yield replace(norm, name="more-bn_relu", operation="batch_norm", activation="relu")
+    yield from _with_backward(norm)
+    yield from _with_backward(Layer("more-im2col", "im2col", 32, 64, 56, 56, kernel=3, padding=1))
+    yield from _with_backward(Layer("more-relu", "relu", 32, 64, 112, 112))
+    yield Layer("more-sigmoid", "sigmoid", 32, 64, 56, 56)
+
+
+def _odd() -> Iterator[Layer]:
+    """Channels and sizes that no vector length divides, oblong images, odd batches."""
+    for layer in (
+        Layer("odd-3x3_7", "conv2d", 64, 96, 7, 7, 100, kernel=3, padding=1),
+        Layer("odd-3x3_13", "conv2d", 5, 100, 13, 13, 96, kernel=3, padding=1),
+        Layer("odd-3x3_27x55", "conv2d", 3, 96, 27, 55, 96, kernel=3, padding=1),
+        Layer("odd-3x3_55x13", "conv2d", 1, 100, 55, 13, 100, kernel=3, padding=1),
+        Layer("odd-3x3_narrow", "conv2d", 8, 10, 55, 55, 24, kernel=3, padding=1),
+        Layer("odd-1x1_7", "conv2d", 64, 100, 7, 7, 24),
+        Layer("odd-1x1_13", "conv2d", 17, 24, 13, 13, 96),
+        Layer("odd-1x1_27x55", "conv2d", 3, 96, 27, 55, 100),
+        Layer("odd-1x1_55", "conv2d", 1, 10, 55, 55, 100),
+        Layer("odd-5x5_27", "conv2d", 7, 24, 27, 27, 100, kernel=5, padding=2),
+        Layer("odd-3x3_s2_55", "conv2d", 3, 96, 55, 55, 100, kernel=3, stride=2, padding=1),
+        Layer("odd-1x1_s2_27x13", "conv2d", 16, 100, 27, 13, 96, stride=2),
+        Layer("odd-dilated_27x13", "conv2d", 9, 96, 27, 13, 96, kernel=3, padding=3, dilation=3),
+        Layer("odd-grouped_27", "conv2d", 8, 96, 27, 27, 96, kernel=3, padding=1, groups=3),
+        Layer("odd-grouped_13", "conv2d", 32, 100, 13, 13, 50, kernel=3, padding=1, groups=10),
+        Layer("odd-stem_55", "conv2d", 64, 3, 55, 55, 24, kernel=3, stride=2, padding=1),
+        Layer("odd-stem_55x27", "conv2d", 3, 3, 55, 27, 10, kernel=7, padding=3),
+        Layer("odd-stem_gray", "conv2d", 33, 1, 27, 27, 10, kernel=5),
+        Layer("odd-depthwise_7", "conv2d", 64, 100, 7, 7, 100, 3, 1, 1, 100),
+        Layer("odd-depthwise_27x55", "conv2d", 5, 24, 27, 55, 24, 3, 1, 1, 24),
+        Layer("odd-depthwise_55_s2", "conv2d", 3, 100, 55, 55, 100, 3, 2, 1, 100),
+        Layer("odd-depthwise5x5_13", "conv2d", 17, 96, 13, 13, 96, 5, 1, 2, 96),
+        Layer("odd-max2x2_27x55", "max_pool2d", 16, 100, 27, 55, kernel=2, stride=2),
+        Layer("odd-max3x3_13", "max_pool2d", 64, 96, 13, 13, kernel=3, stride=2, padding=1),
+        Layer("odd-avg3x3_55", "avg_pool2d", 8, 24, 55, 55, kernel=3, stride=1, padding=1),
+        Layer("odd-global_13x7", "global_avg_pool2d", 32, 100, 13, 7),
+        Layer("odd-bn_27x55", "batch_norm_train", 7, 100, 27, 55),
+        Layer("odd-bn_7", "batch_norm_train", 64, 96, 7, 7),
+        Layer("odd-im2col_55x27", "im2col", 8, 10, 55, 27, kernel=3, padding=1),
+    ):
+        yield from _with_backward(layer)
+    yield Layer("odd-bn_eval_13", "batch_norm", 17, 24, 13, 13)
+
+
+#: Every layer: those of the networks at two batch sizes, the others at one.
+LAYERS = (*_networks(), *_more(), *_odd())
 
 #: One or two of each class: what is timed when nobody says which.
 REPRESENTATIVE = (
-    "lenet-conv2@16",
-    "alexnet-conv2@1",
     "vgg16-conv3_2@1",
-    "resnet50-conv1_7x7@1",
     "resnet50-conv3_3x3@8",
-    "resnet50-conv3_1x1_expand@8",
-    "mobilenetv2-block5_depthwise@8",
     "resnet50-conv3_3x3_backward@8",
-    "resnet50-im2col3_3x3@8",
-    "lenet-pool1@16",
-    "resnet50-pool1@8",
-    "resnet50-pool5@8",
-    "resnet50-bn1@8",
+    "resnet50-conv3_1x1_expand@8",
+    "alexnet-conv2@1",
+    "resnet50-conv3_3x3_s2@8",
+    "resnet50-conv1_7x7@8",
+    "mobilenetv2-block5_depthwise@8",
+    "mobilenetv2-block5_depthwise_backward@8",
+    "more-max2x2@32",
+    "more-max2x2_backward@32",
+    "more-avg3x3@32",
+    "more-global@32",
+    "more-bn@32",
+    "more-bn_relu@32",
+    "more-bn_train@32",
+    "more-bn_train_backward@32",
+    "more-im2col@32",
+    "more-im2col_backward@32",
     "resnet50-relu1@8",
     "vgg16-softmax@8",
+    "more-small@1",
+    "odd-3x3_27x55@3",
+    "odd-stem_gray@33",
 )
 
 

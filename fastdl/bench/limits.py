@@ -1,8 +1,13 @@
 """The machine's own limits, measured: float32 arithmetic and memory bandwidth.
 
-Roofline model: a layer of F operations that moves B bytes takes at least
-``max(F / peak, B / bandwidth)`` seconds (Williams, Waterman and Patterson,
-2009).
+Roofline model: a layer of F operations whose bytes take M seconds to move takes
+at least ``max(F / peak, M)`` seconds (Williams, Waterman and Patterson, 2009).
+
+Reading and writing are not equally fast, and together they are neither the one
+nor the other. So three loops over arrays beyond the caches are measured: one
+that reads, one that copies, one that only writes; writes go past the caches. A
+layer that reads R bytes and writes W is held against ``min(R, W)`` bytes copied,
+and the rest read or written.
 """
 
 from __future__ import annotations
@@ -17,27 +22,58 @@ import numpy as np
 
 from ..backends.registry import why_missing
 from ..packages import needed
+from .layer import Layer
 
 _MATRIX = 1024
 _COPY_BYTES = 1 << 28
 _REPEATS = 5
+_MEASURED = ("peak", "read", "copy", "write")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What so many threads can do: float32 operations and bytes a second."""
+    """What so many threads can do: float32 operations and bytes a second.
+
+    Of the bytes that ``copy`` moves, one half is read and the other written.
+    """
 
     threads: int
     peak: float
-    bandwidth: float
+    read: float
+    copy: float
+    write: float
 
-    def seconds(self, flops: int, nbytes: int) -> float:
-        """The least time for this work."""
-        return max(flops / self.peak, nbytes / self.bandwidth)
+    def seconds(self, layer: Layer) -> float:
+        """The least time for its work."""
+        return max(self._compute(layer), self._memory(layer))
 
-    def binding(self, flops: int, nbytes: int) -> str:
+    def binding(self, layer: Layer) -> str:
         """Which of the two limits it is: 'compute' or 'memory'."""
-        return "compute" if flops / self.peak > nbytes / self.bandwidth else "memory"
+        return "compute" if self._compute(layer) > self._memory(layer) else "memory"
+
+    def fraction(self, layer: Layer, seconds: float) -> float:
+        """The part of the limit that a layer reaches that takes ``seconds``."""
+        return self.seconds(layer) / seconds
+
+    @property
+    def bandwidth(self) -> float:
+        """The highest: no layer from memory is faster."""
+        return max(self.read, self.copy, self.write)
+
+    def _compute(self, layer: Layer) -> float:
+        return layer.flops / self.peak
+
+    def _memory(self, layer: Layer) -> float:
+        read, written = layer.bytes_read, layer.bytes_written
+        copied = min(read, written)
+        rest = (read - copied) / self.read + (written - copied) / self.write
+        return 2 * copied / self.copy + rest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.peak / 1e9:.0f} GFLOP/s; GB/s: {self.read / 1e9:.1f} reading, "
+            f"{self.copy / 1e9:.1f} copying, {self.write / 1e9:.1f} writing"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +90,27 @@ class Limits:
 
 
 def measure(threads: int) -> Limits:
-    """Measure the limits; takes about a second."""
+    """Measure the limits; takes a few seconds."""
     if why_missing("compiled") is None:
         from ..backends.compiled import limits as compiled
 
-        source = "a loop of fused multiply-adds; a loop that reads memory"
+        source = "loops of fused multiply-adds, of reads, of copies and of writes past the caches"
 
         def limit(count: int) -> Limit:
-            return Limit(count, compiled.fma_peak("float32", count), compiled.read_bandwidth(count))
+            return Limit(count, compiled.fma_peak("float32", count), *compiled.bandwidths(count))
     else:
         source = "the compiled kernels are missing, so: NumPy's matrix product; NumPy's copy"
 
         def limit(count: int) -> Limit:
             with blas_threads(count):
                 peak = _best(_matrix_product)
-            return Limit(count, peak, _best(_copy))
+            return Limit(count, peak, *[_best(_copy)] * 3)
 
     one = limit(1)
     many = one if threads == 1 else limit(threads)
     # All threads together can always do what one of them can.
-    peak, bandwidth = max(one.peak, many.peak), max(one.bandwidth, many.bandwidth)
-    return Limits(one, Limit(threads, peak, bandwidth), source)
+    best = (max(getattr(one, name), getattr(many, name)) for name in _MEASURED)
+    return Limits(one, Limit(threads, *best), source)
 
 
 def blas_threads(threads: int) -> AbstractContextManager[Any]:

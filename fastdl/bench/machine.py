@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,6 +86,29 @@ def versions() -> dict[str, str]:
     return found
 
 
+def commit() -> str | None:
+    """The commit that fastdl's sources are at, with + if they differ; None outside a repository."""
+    folder = Path(__file__).parent
+    head = _git(folder, "rev-parse", "--short", "HEAD")
+    # A virtual environment may stand in a repository that tracks nothing of it.
+    if head is None or not _git(folder, "ls-files", Path(__file__).name):
+        return None
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    changed = _git(Path(top or folder), "status", "--porcelain", "fastdl", "src_kernels")
+    return f"{head}+" if changed else head
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says; None where it is not installed, or not content."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
 def describe() -> dict[str, Any]:
     """All of it, for a report."""
     return {
@@ -95,4 +119,5 @@ def describe() -> dict[str, Any]:
         "instruction_set": instruction_set(),
         "threads": get_num_threads(),
         "versions": versions(),
+        "commit": commit(),
     }

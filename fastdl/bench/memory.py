@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 
-_TRIM_THRESHOLD = -1
-_MMAP_MAX = -4
+#: glibc then keeps what is freed, and maps none apart. It reads this when a process starts.
+_REUSE = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000000",
+    "MALLOC_TOP_PAD_": "1000000000",
+}
 
 
-def keep_freed_memory() -> bool:
-    """Let the C library reuse what is freed, and return none of it to the system.
+def freed_memory_is_kept() -> bool:
+    """Whether the process was started so that the C library reuses what is freed.
 
     By default glibc maps fresh pages for every large array, and first touching
-    them can take longer than a kernel. This holds for the rest of the process
-    and for all libraries in it. False where the library is not glibc.
+    them can take longer than a kernel.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
+    return all(os.environ.get(name) == value for name, value in _REUSE.items())
+
+
+def can_keep_freed_memory() -> bool:
+    """Whether the C library is glibc, which can be told so."""
+    return hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+def start_again_keeping_freed_memory() -> None:
+    """Replace this process by the same command, in which `freed_memory_is_kept`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | _REUSE)

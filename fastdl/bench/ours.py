@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,51 +16,33 @@ from .implementation import Call
 from .layer import Arrays, Layer
 
 
-def _conv2d(layer: Layer) -> Callable[..., Any]:
-    return partial(
-        functional.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups
-    )
-
-
-def _conv2d_backward(layer: Layer) -> Callable[..., Any]:
-    return partial(
-        functional.conv2d_backward,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-    )
-
-
-def _im2col(layer: Layer) -> Callable[..., Any]:
-    return partial(
-        functional.im2col, kernel_size=layer.kernel, padding=layer.padding, stride=layer.stride
-    )
-
-
-def _pool(function: Callable[..., Any]) -> Callable[[Layer], Callable[..., Any]]:
-    def bound(layer: Layer) -> Callable[..., Any]:
-        return partial(
-            function, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
-        )
-
-    return bound
-
-
-def _plain(function: Callable[..., Any]) -> Callable[[Layer], Callable[..., Any]]:
-    return lambda layer: function
-
-
-_FUNCTIONS: dict[str, Callable[[Layer], Callable[..., Any]]] = {
-    "conv2d": _conv2d,
-    "conv2d_backward": _conv2d_backward,
-    "im2col": _im2col,
-    "max_pool2d": _pool(functional.max_pool2d),
-    "avg_pool2d": _pool(functional.avg_pool2d),
-    "global_avg_pool2d": _plain(functional.global_avg_pool2d),
-    "batch_norm": _plain(functional.batch_norm),
-    "relu": _plain(functional.relu),
-    "softmax": _plain(functional.softmax),
-}
+def _function(layer: Layer) -> Callable[..., Any]:
+    """The public function with the layer's options: it takes the layer's inputs by name."""
+    function = getattr(functional, layer.operation.removesuffix("_train"))
+    window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
+    shape: dict[str, Any] = {"input_shape": layer.x_shape}
+    options: dict[str, Any]
+    match layer.operation:
+        case "conv2d" | "conv2d_backward":
+            options = {**window, "dilation": layer.dilation, "groups": layer.groups}
+        case "im2col":
+            options = {**window, "dilation": layer.dilation, "kernel_size": layer.kernel}
+        case "col2im":
+            options = {**window, "dilation": layer.dilation, "kernel_size": layer.kernel}
+            options["output_size"] = layer.x_shape[2:]
+        case "max_pool2d" | "avg_pool2d":
+            options = {**window, "kernel_size": layer.kernel}
+        case "avg_pool2d_backward":
+            options = {**window, **shape, "kernel_size": layer.kernel}
+        case "max_pool2d_backward" | "global_avg_pool2d_backward":
+            options = shape
+        case "batch_norm_train":
+            options = {"training": True}
+        case _:
+            options = {}
+    if layer.activation is not None:
+        options["activation"] = layer.activation
+    return partial(function, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +56,9 @@ class Backend:
 
     def prepare(self, layer: Layer, inputs: Arrays, reuse: bool) -> Call:
         options: dict[str, Any] = {"backend": self.name}
-        # The backward returns three arrays, and takes no out.
-        if reuse and layer.operation != "conv2d_backward":
+        function = _function(layer)
+        if reuse and "out" in signature(function).parameters:
             options["out"] = np.empty(layer.output_shapes[0], np.float32)
-        function = _FUNCTIONS[layer.operation](layer)
         return Call(partial(function, **inputs, **options), _as_tuple)
 
 

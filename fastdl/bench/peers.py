@@ -35,53 +35,74 @@ class Torch:
         return Call(partial(self._function(layer), **tensors), _torch_arrays)
 
     def _function(self, layer: Layer) -> Callable[..., Any]:
-        functional = self._torch.nn.functional
-        window = {"kernel_size": layer.kernel, "stride": layer.stride, "padding": layer.padding}
+        """What takes the layer's inputs by name. Backwards are what autograd calls."""
+        torch, aten, functional = self._torch, self._torch.ops.aten, self._torch.nn.functional
+        size, stride, padding = [layer.kernel] * 2, [layer.stride] * 2, [layer.padding] * 2
+        dilation, shape = [layer.dilation] * 2, list(layer.x_shape)
+        pool = (size, stride, padding)
+        window = (size, dilation, padding, stride)
+        # Where a backward asks for x, it looks at its shape alone.
+        x_like = torch.empty(shape) if layer.is_backward else None
         match layer.operation:
             case "conv2d":
-                return partial(
-                    functional.conv2d,
-                    stride=layer.stride,
-                    padding=layer.padding,
-                    groups=layer.groups,
+                conv = functional.conv2d
+                return self._activated(
+                    layer,
+                    lambda x, weight, bias: conv(
+                        x, weight, bias, stride, padding, dilation, layer.groups
+                    ),
                 )
             case "conv2d_backward":
-                return self._conv2d_backward(layer)
+                geometry = (stride, padding, dilation, False, [0, 0], layer.groups, [True] * 3)
+                return lambda grad, x, weight: aten.convolution_backward(
+                    grad, x, weight, [layer.filters], *geometry
+                )
             case "im2col":
-                return partial(_first, functional.unfold, **window)
+                return lambda x: functional.unfold(x, *window)
+            case "col2im":
+                return lambda col: functional.fold(col, shape[2:], *window)
             case "max_pool2d":
-                return partial(_first, functional.max_pool2d, **window)
+                return lambda x: functional.max_pool2d(x, *pool)
+            case "max_pool2d_backward":
+                return lambda grad, indices: aten.max_pool2d_with_indices_backward(
+                    grad, x_like, *pool, [1, 1], False, indices
+                )
             case "avg_pool2d":
-                return partial(_first, functional.avg_pool2d, **window)
+                return lambda x: functional.avg_pool2d(x, *pool)
+            case "avg_pool2d_backward":
+                return lambda grad: aten.avg_pool2d_backward(grad, x_like, *pool, False, True, None)
             case "global_avg_pool2d":
-                return partial(_first, functional.adaptive_avg_pool2d, output_size=1)
-            case "batch_norm":
-                return partial(_batch_norm, functional.batch_norm)
+                return lambda x: functional.adaptive_avg_pool2d(x, 1)
+            case "global_avg_pool2d_backward":
+                pixels = layer.height * layer.width
+                return lambda grad: grad.expand(shape) / pixels
+            case "batch_norm" | "batch_norm_train":
+                norm, training = functional.batch_norm, layer.operation == "batch_norm_train"
+                return self._activated(
+                    layer,
+                    lambda x, running_mean, running_var, weight, bias: norm(
+                        x, running_mean, running_var, weight, bias, training
+                    ),
+                )
+            case "batch_norm_backward":
+                return lambda grad, x, mean, inv_std, weight: aten.native_batch_norm_backward(
+                    grad, x, weight, None, None, mean, inv_std, True, 1e-5, [True] * 3
+                )
             case "relu":
-                return partial(_first, functional.relu)
+                return lambda x: functional.relu(x)
+            case "relu_backward":
+                return lambda grad, x: aten.threshold_backward(grad, x, 0)
+            case "sigmoid":
+                return lambda x: torch.sigmoid(x)
             case "softmax":
-                return partial(_first, functional.softmax, dim=-1)
+                return lambda x: functional.softmax(x, -1)
 
-    def _conv2d_backward(self, layer: Layer) -> Callable[..., Any]:
-        kernel = self._torch.ops.aten.convolution_backward
-        stride, padding = [layer.stride] * 2, [layer.padding] * 2
-        geometry = (stride, padding, [1, 1], False, [0, 0], layer.groups, [True, True, True])
-
-        def backward(grad: Any, x: Any, weight: Any) -> Any:
-            return kernel(grad, x, weight, [layer.filters], *geometry)
-
-        return backward
-
-
-def _first(function: Callable[..., Any], x: Any, **options: Any) -> Any:
-    """PyTorch calls the first argument ``input``."""
-    return function(x, **options)
-
-
-def _batch_norm(
-    function: Callable[..., Any], x: Any, running_mean: Any, running_var: Any, **affine: Any
-) -> Any:
-    return function(x, running_mean, running_var, **affine)
+    def _activated(self, layer: Layer, function: Callable[..., Any]) -> Callable[..., Any]:
+        """With the activation, in the memory of the result: PyTorch fuses none."""
+        if layer.activation is None:
+            return function
+        activate = getattr(self._torch, f"{layer.activation}_")
+        return lambda **inputs: activate(function(**inputs))
 
 
 def _torch_arrays(result: Any) -> tuple[Array, ...]:
@@ -90,13 +111,17 @@ def _torch_arrays(result: Any) -> tuple[Array, ...]:
 
 
 def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
-    """The layer as an ONNX model of one node: input ``x``, output ``y``, the rest constants."""
+    """The layer as an ONNX model of one node, and its activation's: input ``x``, output ``y``, the rest constants."""
     onnx: Any = needed("onnx", "onnx", "timing ONNX Runtime or OpenVINO")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
-    pads = [layer.padding] * 4
+    pads, dilations = [layer.padding] * 4, [layer.dilation] * 2
     window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2, "pads": pads}
-    nodes: dict[str, tuple[str, list[str], dict[str, Any]]] = {
-        "conv2d": ("Conv", ["weight", "bias"], {**window, "group": layer.groups}),
+    operators: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+        "conv2d": (
+            "Conv",
+            ["weight", "bias"],
+            {**window, "dilations": dilations, "group": layer.groups},
+        ),
         "max_pool2d": ("MaxPool", [], window),
         "avg_pool2d": ("AveragePool", [], {**window, "count_include_pad": 1}),
         "global_avg_pool2d": ("GlobalAveragePool", [], {}),
@@ -106,13 +131,17 @@ def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
             {"epsilon": 1e-5},
         ),
         "relu": ("Relu", [], {}),
+        "sigmoid": ("Sigmoid", [], {}),
         "softmax": ("Softmax", [], {"axis": -1}),
     }
-    operator, constants, attributes = nodes[layer.operation]
-    node = helper.make_node(operator, ["x", *constants], ["y"], **attributes)
+    operator, constants, attributes = operators[layer.operation]
+    result = "y" if layer.activation is None else "z"
+    nodes = [helper.make_node(operator, ["x", *constants], [result], **attributes)]
+    if layer.activation is not None:
+        nodes.append(helper.make_node(layer.activation.capitalize(), [result], ["y"]))
     value = partial(helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
     graph = helper.make_graph(
-        [node],
+        nodes,
         layer.name,
         [value("x", shape=layer.x_shape)],
         [value("y", shape=layer.output_shapes[0])],
@@ -124,7 +153,8 @@ def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
 
 
 def _in_onnx(layer: Layer) -> bool:
-    return layer.operation not in ("conv2d_backward", "im2col")
+    """Single operators of inference; of training ONNX has none that are alike."""
+    return not (layer.is_backward or layer.operation in ("im2col", "batch_norm_train"))
 
 
 class OnnxRuntime:

@@ -10,13 +10,20 @@ from typing import Any
 
 from .limits import Limit, Limits
 from .machine import describe
-from .run import LayerTimes, Row
+from .run import FASTEST, LayerTimes, Row
 
 
 def report(
     times: Sequence[LayerTimes], limits: Limits, command: str, seconds: float, reuse: bool
 ) -> dict[str, Any]:
     """All of it: the machine, its limits, and every row. Times are in seconds."""
+    return header(limits, command, seconds, reuse) | {
+        "results": [_layer(layer, limits.all) for layer in times]
+    }
+
+
+def header(limits: Limits, command: str, seconds: float, reuse: bool) -> dict[str, Any]:
+    """What holds for every row: the machine, its limits, the way of measuring."""
     return {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -29,7 +36,6 @@ def report(
             "inputs": "random normal",
             "figure": "median of single calls, implementations interleaved in one process",
         },
-        "results": [_layer(layer, limits.all) for layer in times],
     }
 
 
@@ -38,8 +44,8 @@ def _layer(times: LayerTimes, limit: Limit) -> dict[str, Any]:
     return {
         "layer": layer.describe(),
         "limit": {
-            "binding": limit.binding(layer.flops, layer.nbytes),
-            "seconds": limit.seconds(layer.flops, layer.nbytes),
+            "binding": limit.binding(layer),
+            "seconds": limit.seconds(layer),
         },
         "rows": [_row(times, row, limit) for row in times.rows],
     }
@@ -57,12 +63,12 @@ def _row(times: LayerTimes, row: Row, limit: Limit) -> dict[str, Any]:
     if timing is None:
         return fields
     others = (other.name for other in times.rows if other.name != row.name)
-    ratios = {name: times.ratio(row, name) for name in others}
+    ratios = {name: times.ratio(row, name) for name in (*others, FASTEST)}
     return fields | {
         "time": asdict(timing),
         "gflops": layer.flops / timing.seconds / 1e9,
         "gbytes_per_second": layer.nbytes / timing.seconds / 1e9,
-        "fraction_of_limit": limit.seconds(layer.flops, layer.nbytes) / timing.seconds,
+        "fraction_of_limit": limit.fraction(layer, timing.seconds),
         "times_as_fast_as": {name: ratio for name, ratio in ratios.items() if ratio is not None},
     }
 

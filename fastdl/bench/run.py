@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
@@ -13,11 +13,16 @@ from ..backends.table import Array
 from .implementation import Call, Implementation
 from .layer import Layer, random_inputs, scaled_down
 from .ours import Backend
+from .peers import PEERS
 from .timing import MIN_CALLS, Timing, interleaved, summary
 
 NAIVE, REFERENCE = "naive", "reference"
+#: Stands for the fastest of the peers that serve a layer.
+FASTEST = "fastest peer"
 #: Flops, or bytes, of the layer that the naive loops get: some tenths of a second.
 NAIVE_WORK = 1_000_000
+#: Of the layer on which they check the reference: enough to be wrong on.
+_CHECK_WORK = 100_000
 #: Largest ||out - expected|| / ||expected|| that is believed: float32, any algorithm.
 TOLERANCE = 1e-4
 
@@ -36,6 +41,11 @@ class Row:
     timing: Timing | None
     measured: Layer | None = None
 
+    @property
+    def seconds(self) -> float:
+        """The median, infinite where there is none."""
+        return self.timing.seconds if self.timing else float("inf")
+
 
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
@@ -44,11 +54,17 @@ class LayerTimes:
     layer: Layer
     rows: tuple[Row, ...]
 
+    def row(self, name: str) -> Row | None:
+        """The row of this name; of the fastest peer for `FASTEST`."""
+        if name != FASTEST:
+            return next((row for row in self.rows if row.name == name), None)
+        timed = [row for row in self.rows if row.name in PEERS and row.timing]
+        return min(timed, key=lambda row: row.seconds, default=None)
+
     def ratio(self, row: Row, name: str) -> float | None:
         """How many times as fast as ``name`` this row is, None if either has no time."""
-        times = {other.name: other.timing for other in self.rows}
-        other = times.get(name)
-        return other.seconds / row.timing.seconds if other and row.timing else None
+        other = self.row(name)
+        return other.seconds / row.seconds if other and other.timing and row.timing else None
 
     @property
     def wrong(self) -> list[Row]:
@@ -57,62 +73,80 @@ class LayerTimes:
 
 
 def time_layers(
-    layers: Sequence[Layer], implementations: Sequence[Implementation], seconds: float, reuse: bool
+    layers: Iterable[Layer],
+    implementations: Sequence[Implementation],
+    seconds: float,
+    reuse: bool,
+    calls: int = MIN_CALLS,
 ) -> Iterator[LayerTimes]:
-    """Time each layer for about ``seconds``, the naive loops' and the first calls not counted."""
+    """Time each layer for about ``seconds``, the naive loops' and the first calls not counted.
+
+    Each implementation is called at least ``calls`` times, whatever they take.
+    """
     for layer in layers:
-        yield time_layer(layer, implementations, seconds, reuse)
+        yield time_layer(layer, implementations, seconds, reuse, calls)
 
 
 def time_layer(
-    layer: Layer, implementations: Sequence[Implementation], seconds: float, reuse: bool
+    layer: Layer,
+    implementations: Sequence[Implementation],
+    seconds: float,
+    reuse: bool,
+    calls: int = MIN_CALLS,
 ) -> LayerTimes:
     """Time one layer; see `time_layers`."""
     fast = [i for i in implementations if i.name != NAIVE and i.serves(layer)]
-    calls = {}
+    runs = {}
     errors = {}
     if fast:
         inputs = random_inputs(layer)
         expected = results(Backend(REFERENCE).prepare(layer, inputs, reuse=False))
         for implementation in fast:
             call = implementation.prepare(layer, inputs, reuse)
-            calls[implementation.name] = call.run
+            runs[implementation.name] = call.run
             errors[implementation.name] = difference(results(call), expected)
-    # The reference is what the others are checked by; the naive loops check the reference.
-    naive = naive_row(layer)
-    errors |= {REFERENCE: naive.error} if REFERENCE in errors else {}
-    believed = {name: call for name, call in calls.items() if errors[name] <= TOLERANCE}
-    timings = interleaved(believed, seconds) if believed else {}
-    rows = [Row(name, errors[name], timings.get(name)) for name in calls]
+    if REFERENCE in errors:
+        # It is what the others are checked by; the naive loops check it.
+        errors[REFERENCE] = naive_error(scaled_down(layer, _CHECK_WORK))
+    believed = {name: run for name, run in runs.items() if errors[name] <= TOLERANCE}
+    timings = interleaved(believed, seconds, calls) if believed else {}
+    rows = [Row(name, errors[name], timings.get(name)) for name in runs]
     if any(i.name == NAIVE for i in implementations):
-        rows.append(naive)
+        rows.append(naive_row(layer))
     return LayerTimes(layer, tuple(rows))
 
 
 def naive_row(layer: Layer) -> Row:
     """The naive loops' time for ``layer``, measured on a smaller copy of it."""
     small = scaled_down(layer, NAIVE_WORK)
-    error, timing = _naive(small)
+    error = naive_error(small)
     if error > TOLERANCE:
         return Row(NAIVE, error, None, small)
-    scale = layer.work / small.work
+    timing, scale = _naive_timing(small), layer.work / small.work
     scaled = Timing(timing.seconds * scale, timing.low * scale, timing.high * scale, timing.calls)
     return Row(NAIVE, error, scaled, small)
 
 
 @cache
-def _naive(layer: Layer) -> tuple[float, Timing]:
-    """The naive loops' difference to the reference, and their time; once a run for each layer."""
+def naive_error(layer: Layer) -> float:
+    """The difference between the naive loops and the reference; once a run for each layer."""
     inputs = random_inputs(layer)
-    call = Backend(NAIVE).prepare(layer, inputs, reuse=False)
-    expected = results(Backend(REFERENCE).prepare(layer, inputs, reuse=False))
-    error = difference(results(call), expected)
+    naive, reference = (
+        results(Backend(name).prepare(layer, inputs, reuse=False)) for name in (NAIVE, REFERENCE)
+    )
+    return difference(naive, reference)
+
+
+@cache
+def _naive_timing(layer: Layer) -> Timing:
+    """Once a run for each layer."""
+    call = Backend(NAIVE).prepare(layer, random_inputs(layer), reuse=False)
     times = []
     for _ in range(MIN_CALLS):
         start = perf_counter()
         call.run()
         times.append(perf_counter() - start)
-    return error, summary(times)
+    return summary(times)
 
 
 def results(call: Call) -> tuple[Array, ...]:

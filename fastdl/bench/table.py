@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .layer import Layer
 from .limits import Limit
-from .run import NAIVE, REFERENCE, LayerTimes, Row
+from .run import FASTEST, NAIVE, REFERENCE, LayerTimes, Row
 
 _NAME, _TIME, _SPEED, _LIMIT = 13, 10, 15, 14
 _NARROWEST = 9
@@ -16,6 +16,8 @@ def table(times: Sequence[LayerTimes], limit: Limit, peers: Sequence[str] = ()) 
     """A block of rows a layer: time, speed, part of the limit, times as fast as the others."""
     names = {row.name for layer in times for row in layer.rows}
     others = [name for name in (NAIVE, REFERENCE, *peers) if name in names]
+    if len(peers) > 1:
+        others.append(FASTEST)
     head = "".ljust(_NAME) + "time".rjust(_TIME) + "speed".rjust(_SPEED) + "of limit".rjust(_LIMIT)
     head += "".join(f"x {name}".rjust(_width(name)) for name in others)
     blocks = [head]
@@ -29,8 +31,10 @@ def notes(times: Sequence[LayerTimes], reuse: bool) -> str:
     lines = [
         "time: median of calls in turn, in one process, on random float32 input.",
         "speed: of the direct algorithm's operations; in GB/s, of the bytes read and written once.",
-        "of limit: what the binding limit would take, over the time. Above 100% the arrays stayed",
-        "in cache (memory), or the algorithm needs fewer operations than the direct one (compute).",
+        "of limit: what the binding limit would take, over the time. Memory: each byte read and",
+        "written once, at this machine's speed of copying, and what is left over at that of reading",
+        "or of writing past the caches. Above 100% the arrays stayed in cache (memory), or the",
+        "algorithm needs fewer operations than the direct one (compute).",
         "x name: how many times as fast as that one.",
     ]
     if any(row.measured for layer in times for row in layer.rows):
@@ -63,8 +67,7 @@ def _row(times: LayerTimes, row: Row, limit: Limit, others: Sequence[str]) -> st
     if row.timing is None:
         return f"{name}  refused: its result is wrong (relative error {row.error:.1e})"
     layer, seconds = times.layer, row.timing.seconds
-    fraction = limit.seconds(layer.flops, layer.nbytes) / seconds
-    binding = limit.binding(layer.flops, layer.nbytes)
+    fraction, binding = limit.fraction(layer, seconds), limit.binding(layer)
     cells = [
         duration(seconds).rjust(_TIME),
         speed(layer, seconds).rjust(_SPEED),
@@ -72,7 +75,7 @@ def _row(times: LayerTimes, row: Row, limit: Limit, others: Sequence[str]) -> st
     ]
     for other in others:
         ratio = times.ratio(row, other) if other != row.name else None
-        cells.append(("-" if ratio is None else _figure(ratio)).rjust(_width(other)))
+        cells.append(("-" if ratio is None else figure(ratio)).rjust(_width(other)))
     return name + "".join(cells) + (f"  (timed on {row.measured.shapes})" if row.measured else "")
 
 
@@ -84,17 +87,17 @@ def duration(seconds: float) -> str:
     """
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale:
-            return f"{_figure(seconds / scale)} {unit}"
-    return f"{_figure(seconds / 1e-6)} us"
+            return f"{figure(seconds / scale)} {unit}"
+    return f"{figure(seconds / 1e-6)} us"
 
 
 def speed(layer: Layer, seconds: float) -> str:
     """GFLOP/s of a convolution, GB/s of all else."""
     unit = "GFLOP/s" if layer.counts_flops else "GB/s"
-    return f"{_figure(layer.work / seconds / 1e9)} {unit}"
+    return f"{figure(layer.work / seconds / 1e9)} {unit}"
 
 
-def _figure(number: float) -> str:
+def figure(number: float) -> str:
     """At least three figures, no exponent."""
     if number >= 100:
         return f"{number:.0f}"

@@ -19,7 +19,7 @@ from typing import Any
 
 #: A turn goes on until this many seconds are spent. Longer calls have one a turn.
 TURN = 0.004
-#: Every call is timed at least this often.
+#: Every call is timed at least this often, unless told otherwise.
 MIN_CALLS = 3
 
 
@@ -33,8 +33,10 @@ class Timing:
     calls: int
 
 
-def interleaved(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Timing]:
-    """Time the calls in turns until each has had its share of ``seconds``.
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]], seconds: float, at_least: int = MIN_CALLS
+) -> dict[str, Timing]:
+    """Time the calls in turns until each has had its share of ``seconds``, and ``at_least`` calls.
 
     Each must have been called before: nothing is left to compile or to pack.
     """
@@ -43,7 +45,7 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[
     spent = dict.fromkeys(calls, 0.0)
     order = random.Random(0)
     with _no_collection():
-        while waiting := [n for n in calls if spent[n] < share or len(samples[n]) < MIN_CALLS]:
+        while waiting := [n for n in calls if spent[n] < share or len(samples[n]) < at_least]:
             for name in order.sample(waiting, len(waiting)):
                 spent[name] += _turn(calls[name], samples[name])
     return {name: summary(times) for name, times in samples.items()}

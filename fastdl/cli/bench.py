@@ -15,13 +15,20 @@ from ..bench import limits, machine
 from ..bench.implementation import Implementation
 from ..bench.layer import Layer
 from ..bench.layers import LAYERS, REPRESENTATIVE, select
-from ..bench.memory import keep_freed_memory
+from ..bench.memory import (
+    can_keep_freed_memory,
+    freed_memory_is_kept,
+    start_again_keeping_freed_memory,
+)
 from ..bench.ours import Backend
 from ..bench.peers import PEERS, peers
+from ..bench.record import FOLDER, save
 from ..bench.report import report, to_json
 from ..bench.roofline import roofline
-from ..bench.run import LayerTimes, time_layers
+from ..bench.run import NAIVE, REFERENCE, LayerTimes, time_layers
+from ..bench.summary import summary
 from ..bench.table import notes, table
+from ..bench.timing import MIN_CALLS
 from ..errors import ArgumentError
 from ..packages import needed
 from ..threads import get_num_threads, set_num_threads
@@ -73,12 +80,33 @@ def add_parser(subparsers: Any) -> None:
         help="timing of each layer, shared by all but naive (default: %(default)s)",
     )
     add(
+        "--calls",
+        type=whole(MIN_CALLS),
+        default=MIN_CALLS,
+        metavar="N",
+        help="timed calls that each must have had, whatever they take (default: %(default)s)",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="a tenth of a second a layer: to see that all runs, not how fast",
+    )
+    add(
         "--reuse",
         action="store_true",
         help="let everyone reuse memory: outputs given where a library can take them, and freed "
-        "memory kept by the C library",
+        "memory kept by the C library, from the start of the process on",
     )
     add("--json", type=Path, metavar="FILE", help="write all figures, and the machine's")
+    add(
+        "--save",
+        type=Path,
+        nargs="?",
+        const=FOLDER,
+        metavar="FOLDER",
+        help="keep the run: a new file in FOLDER (default: %(const)s), with the machine, the "
+        "versions and the commit; the README's table is made of them",
+    )
     add("--plot", type=Path, metavar="FILE", help="draw the roofline as a PNG")
     parser.set_defaults(run=run)
 
@@ -96,6 +124,12 @@ def run(args: argparse.Namespace) -> int:
         chosen = LAYERS if args.layers == list(REPRESENTATIVE) else select(args.layers)
         print(listing(chosen))
         return 0
+    if args.quick:
+        args.seconds = 0.1
+    if args.reuse and not freed_memory_is_kept():
+        if can_keep_freed_memory():
+            start_again_keeping_freed_memory()
+        print("fastdl: the C library's use of memory stays as it is: not glibc", file=sys.stderr)
     # Whatever can be wrong shows before the timing: names, packages, places to write.
     layers = select(args.layers)
     if args.threads is not None:
@@ -108,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
         needed("matplotlib", "matplotlib", "--plot")
     for place in (args.json, args.plot):
         _check_writable(place)
-    if args.reuse and not keep_freed_memory():
-        print("fastdl: the C library's use of memory stays as it is: not glibc", file=sys.stderr)
+    if args.save is not None:
+        _check_folder(args.save)
     _warn_if_busy()
     with limits.blas_threads(threads):
         measured = limits.measure(threads)
@@ -118,7 +152,9 @@ def run(args: argparse.Namespace) -> int:
         bar = progress.tqdm(layers, unit="layer", disable=None, leave=False)
         try:
             with bar:
-                for layer in time_layers(bar, implementations, args.seconds, args.reuse):
+                for layer in time_layers(
+                    bar, implementations, args.seconds, args.reuse, args.calls
+                ):
                     times.append(layer)
         finally:
             # After Ctrl-C, what there is.
@@ -146,6 +182,16 @@ def _check_writable(place: Path | None) -> None:
         raise ArgumentError(f"cannot write {str(place)!r}: it must be a file in a writable folder")
 
 
+def _check_folder(folder: Path) -> None:
+    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise ArgumentError(
+            f"cannot keep the run in {str(folder)!r}: it must be a folder, or be to be made in one"
+        )
+    nearest = folder if folder.exists() else folder.parent
+    if not os.access(nearest, os.W_OK):
+        raise ArgumentError(f"cannot keep the run in {str(folder)!r}: {nearest} is not writable")
+
+
 def _opening(measured: limits.Limits) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions().items())
     picked = machine.instruction_set() or "no compiled kernels"
@@ -155,10 +201,7 @@ def _opening(measured: limits.Limits) -> str:
         f"limits ({measured.source}):",
     ]
     for limit in dict.fromkeys((measured.one, measured.all)):
-        lines.append(
-            f"  threads {limit.threads}: {limit.peak / 1e9:.0f} GFLOP/s, "
-            f"{limit.bandwidth / 1e9:.1f} GB/s"
-        )
+        lines.append(f"  threads {limit.threads}: {limit}")
     return "\n".join(lines) + "\n"
 
 
@@ -176,6 +219,10 @@ def _show(
     times: list[LayerTimes], measured: limits.Limits, others: list[str], args: argparse.Namespace
 ) -> None:
     print(table(times, measured.all, others))
+    names = dict.fromkeys(row.name for layer in times for row in layer.rows)
+    ours = [name for name in names if name in NAMES and name not in (NAIVE, REFERENCE)]
+    if by_class := summary(times, ours):
+        print("\n" + by_class)
     print("\n" + notes(times, args.reuse), flush=True)
     for layer in times:
         for row in layer.wrong:
@@ -184,11 +231,13 @@ def _show(
                 f"{row.error:.1e}; it was not timed",
                 file=sys.stderr,
             )
+    command = shlex.join(["fastdl", *sys.argv[1:]])
+    how = (times, measured, command, args.seconds, args.reuse)
     if args.json is not None:
-        command = shlex.join(["fastdl", *sys.argv[1:]])
-        fields = report(times, measured, command, args.seconds, args.reuse)
-        args.json.write_text(to_json(fields))
+        args.json.write_text(to_json(report(*how)))
         print(f"wrote {args.json}")
+    if args.save is not None:
+        print(f"wrote {save(args.save, *how)}")
     if args.plot is not None:
         title = (
             f"fastdl bench: {machine.processor()}, {machine.instruction_set() or 'no ISA'}, "

@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         help="train a small network on handwritten digits",
         description=(
             "Train a small convolutional network on scikit-learn's digits. The best model by "
-            "validation accuracy, the history and the learning curve go to DIR: an earlier run "
+            "validation loss, the history and the learning curve go to DIR: an earlier run "
             "there is replaced, other files stay. Ctrl-C keeps the best model so far."
         ),
     )

@@ -29,11 +29,11 @@ class Epoch:
     images_per_second: float
 
     def better_than(self, other: Epoch) -> bool:
-        """Whether it validates better: more right, or as many with a lower loss."""
-        return (self.validation_accuracy, -self.validation_loss) > (
-            other.validation_accuracy,
-            -other.validation_loss,
-        )
+        """Whether its validation loss is lower.
+
+        Not its accuracy: of few images that moves in large steps, and a lucky epoch would win.
+        """
+        return self.validation_loss < other.validation_loss
 
 
 @dataclass

@@ -125,6 +125,23 @@ LARGE_CONV = [
         Conv((2, 5, 4, width), (5, 1, 3, 3), stride=stride, padding=1, groups=5)
         for width, stride in product((1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 34, 50), (1, 2))
     ),
+    *(
+        Conv((1, 2, height, 11), (2, 1, kernel, kernel), stride, kernel // 2, groups=2)
+        for height, kernel, stride in product((1, 3, 4, 5, 8, 10, 13), (3, 5, 7), (1, 2))
+    ),
+    *(
+        Conv((2, 3, 9, width), (3, 1, 5, 5), stride, padding=2, groups=3)
+        for width, stride in product((3, 13, 27, 29, 55), (1, 2, (1, 2), (2, 1), 3))
+    ),
+    Conv((1, 2, 90, 101), (2, 1, 3, 3), padding=1, groups=2),
+    Conv((1, 2, 131, 150), (4, 1, 5, 5), stride=2, padding=2, groups=2),
+    Conv((1, 24, 322, 318), (24, 1, 3, 3), padding=1, groups=24),
+    Conv((2, 3, 9, 10), (9, 1, 3, 3), stride=2, padding=((0, 1), (3, 2)), groups=3),
+    Conv((1, 2, 14, 15), (2, 1, 3, 3), stride=2, padding=2, dilation=2, groups=2),
+    Conv((1, 2, 14, 15), (2, 1, 4, 3), stride=(2, 3), padding=3, dilation=(3, 2), groups=2),
+    Conv((1, 2, 5, 6), (2, 1, 1, 1), stride=(3, 2), padding=1, groups=2),
+    Conv((1, 2, 12, 13), (2, 1, 9, 4), padding=(10, 5), groups=2),
+    Conv((40, 3, 7, 7), (3, 1, 3, 3), padding=1, groups=3),
     Conv((2, 17, 11, 12), (17, 1, 5, 5), padding=2, groups=17),
     Conv((2, 9, 11, 12), (9, 1, 7, 7), stride=2, padding=3, groups=9),
     Conv((1, 9, 14, 15), (9, 1, 3, 3), padding=2, dilation=2, groups=9),
@@ -237,6 +254,11 @@ LARGE_NORM = [
     *((3, channels, 5, 5) for channels in (1, 7, 8, 9, 16, 31, 64, 65)),
     (33, 65),
     (4, 32, 28, 28),
+    # Rows around the length from which a row is taken by itself, in several pieces, ...
+    *((2, 2, 1, size) for size in (511, 512, 515, 2048, 2049, 4099)),
+    # ... and few channels, whose images are shared out.
+    (23, 3, 31, 33),
+    (701, 97),
 ]
 
 #: Lengths of vectors for the elementwise kernels and of rows for softmax.

@@ -1,17 +1,20 @@
 """The list of layers, and what a layer says about itself."""
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import pytest
 
-from fastdl.bench.layer import random_inputs, scaled_down
+from fastdl.bench.layer import BACKWARD, KINDS, random_inputs, scaled_down
 from fastdl.bench.layers import LAYERS, REPRESENTATIVE, select
 from fastdl.errors import ArgumentError
 
-from .small import CONV, EVERY, IM2COL, MAX_POOL, RELU
+from .small import COL2IM, CONV, DILATED, EVERY, IM2COL, MAX_BACKWARD, MAX_POOL, NORM_RELU, RELU
 
-CONVOLUTIONS = [layer for layer in LAYERS if layer.operation == "conv2d"]
+CONVOLUTIONS = [
+    layer for layer in LAYERS if layer.operation == "conv2d" and layer.activation is None
+]
 
 
 def of_network(network):
@@ -55,24 +58,66 @@ def test_mobilenet_has_17_depthwise_layers_of_10_shapes():
     assert all(layer.groups == layer.channels == layer.filters for layer in depthwise)
 
 
-def test_every_layer_has_two_batch_sizes_and_its_own_label():
+def test_every_layer_has_its_own_label_and_those_of_networks_two_batch_sizes():
     labels = [layer.label for layer in LAYERS]
     assert len(set(labels)) == len(labels)
-    names = {layer.name for layer in LAYERS}
-    assert len(labels) == 2 * len(names)
-    assert {layer.batch for layer in LAYERS} == {1, 8, 16}
+    of_networks = [layer for layer in LAYERS if not layer.name.startswith(("more-", "odd-"))]
+    assert len(of_networks) == 2 * len({layer.name for layer in of_networks})
+    assert {layer.batch for layer in of_networks} == {1, 8, 16}
 
 
-def test_no_convolution_is_listed_twice():
-    shapes = {(layer.conv, layer.operation) for layer in CONVOLUTIONS}
-    assert len(shapes) == len(CONVOLUTIONS)
+def test_no_layer_is_listed_twice():
+    shapes = {replace(layer, name="") for layer in LAYERS}
+    assert len(shapes) == len(LAYERS)
+
+
+def test_every_class_is_there_forward_and_backward():
+    assert {layer.kind for layer in LAYERS} == {
+        name for kind in KINDS for name in (kind, BACKWARD.format(kind))
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("vgg16-conv3_2", "3x3 stride 1"),
+        ("resnet50-conv3_3x3_s2", "other dense"),
+        ("resnet50-conv3_1x1_expand", "1x1"),
+        ("resnet50-conv3_shortcut", "other dense"),
+        ("alexnet-conv2", "other dense"),
+        ("more-dilated", "other dense"),
+        ("odd-3x3_narrow", "other dense"),
+        ("resnet50-conv1_7x7_backward", "stem, backward"),
+        ("mobilenetv2-block2_depthwise", "depthwise"),
+        ("resnet50-pool5_backward", "average pool, backward"),
+        ("resnet50-bn1_train", "batch norm"),
+        ("resnet50-bn1_relu", "batch norm"),
+        ("more-im2col_backward", "columns, backward"),
+        ("vgg16-softmax", "elementwise"),
+        ("more-small", "small call"),
+    ],
+)
+def test_the_class_of_a_layer(name, kind):
+    assert {layer.kind for layer in select([name])} == {kind}
+
+
+def test_the_odd_layers_are_odd():
+    odd = [layer for layer in LAYERS if layer.name.startswith("odd-")]
+    assert {7, 13, 27, 55} <= {layer.height for layer in odd}
+    assert {3, 10, 24, 96, 100} <= {layer.channels for layer in odd}
+    assert any(layer.height != layer.width for layer in odd)
+    assert max(layer.batch for layer in odd) == 64
+    assert {layer.kind for layer in odd if not layer.is_backward} >= set(KINDS) - {
+        "elementwise",
+        "small call",
+    }
 
 
 def test_the_representative_layers_exist_and_show_every_operation():
     chosen = select(REPRESENTATIVE)
     assert [layer.label for layer in chosen if layer.label not in REPRESENTATIVE] == []
     assert len(chosen) == len(REPRESENTATIVE)
-    assert {layer.operation for layer in chosen} == {layer.operation for layer in LAYERS}
+    assert {layer.kind for layer in chosen if not layer.is_backward} == set(KINDS)
 
 
 def test_selecting():
@@ -83,10 +128,12 @@ def test_selecting():
     ]
     assert {layer.name for layer in select(["lenet-*"])} == {
         "lenet-conv1",
+        "lenet-conv1_backward",
         "lenet-conv2",
         "lenet-conv2_backward",
         "lenet-conv3",
         "lenet-pool1",
+        "lenet-pool1_backward",
     }
     assert tuple(select(["all"])) == LAYERS
 
@@ -106,6 +153,11 @@ def test_work_of_a_convolution():
 
 def test_work_of_the_others():
     assert (IM2COL.flops, IM2COL.nbytes) == (0, 4 * (2 * 36 + 18 * 36))
+    assert (IM2COL.bytes_read, IM2COL.bytes_written) == (4 * 2 * 36, 4 * 18 * 36)
+    assert COL2IM.flops == 18 * 9
+    assert MAX_BACKWARD.bytes_read == 2 * 3 * 16 * (4 + 8)
+    assert NORM_RELU.flops == 3 * 2 * 3 * 16
+    assert DILATED.flops == DILATED.conv.flops + 2 * 9 * 7
     assert MAX_POOL.flops == 2 * 3 * 16 * 9
     assert RELU.nbytes == 2 * 4 * 96
 
@@ -114,7 +166,8 @@ def test_work_of_the_others():
 def test_inputs_have_their_shapes_and_repeat(layer):
     inputs = random_inputs(layer)
     assert {name: array.shape for name, array in inputs.items()} == layer.input_shapes
-    assert all(array.dtype == np.float32 for array in inputs.values())
+    for name, array in inputs.items():
+        assert array.dtype == (np.int64 if name == "indices" else np.float32)
     for name, again in random_inputs(layer).items():
         np.testing.assert_array_equal(inputs[name], again)
 
@@ -123,11 +176,8 @@ def test_inputs_have_their_shapes_and_repeat(layer):
 def test_scaled_down_layers_are_small_and_of_the_same_kind(layer):
     small = scaled_down(layer, 1_000_000)
     assert small.work <= 4_000_000
-    assert (small.operation, small.kernel, small.stride) == (
-        layer.operation,
-        layer.kernel,
-        layer.stride,
-    )
+    for name in ("operation", "kernel", "stride", "dilation", "activation"):
+        assert getattr(small, name) == getattr(layer, name)
     assert (small.groups == small.channels) == (layer.groups == layer.channels)
     assert all(prod(shape) > 0 for shape in small.output_shapes)
 

@@ -1,18 +1,26 @@
 """The pytest-benchmark suite in benchmarks/ runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from fastdl.backends.registry import NAMES, why_missing
+from fastdl.bench.layer import Operation
+from fastdl.bench.layers import LAYERS
+
 pytest.importorskip("pytest_benchmark")
 ROOT = Path(__file__).parents[2]
+FILES = list((ROOT / "benchmarks").glob("test_*.py"))
 
 
 def run_suite(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *arguments],
+        # Not the sources in the folder, which -m would put first: what is installed.
+        [sys.executable, "-P", "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -21,11 +29,16 @@ def run_suite(*arguments):
 
 
 def test_a_group_a_layer_a_row_a_backend():
-    result = run_suite("--layers", "vgg16-softmax@1", "--against", "none")
+    result = run_suite("--layers", "vgg16-softmax@1", "--against", "none", "--row-seconds", "0.001")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "vgg16-softmax@1: softmax 1x1000" in result.stdout
-    assert "vgg16-softmax@1-reference" in result.stdout
-    assert "vgg16-softmax@1-naive" in result.stdout
+    for name in NAMES:
+        assert (f"vgg16-softmax@1-{name}" in result.stdout) == (why_missing(name) is None)
+
+
+def test_every_operation_has_a_benchmark():
+    tests = set(re.findall(r"^def test_(\w+)", "".join(map(Path.read_text, FILES)), re.M))
+    assert tests == set(get_args(Operation)) == {layer.operation for layer in LAYERS}
 
 
 def test_an_unknown_layer():

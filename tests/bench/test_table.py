@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastdl.bench.report import report
-from fastdl.bench.roofline import _apart, roofline
+from fastdl.bench.roofline import _apart, overview, roofline
 from fastdl.bench.run import LayerTimes, Row
 from fastdl.bench.table import duration, notes, table
 from fastdl.bench.timing import Timing
@@ -45,8 +45,8 @@ def test_the_table():
     head = text.splitlines()[0]
     assert [word for word in ("time", "speed", "of limit", "x naive", "x reference", "x torch")
             if word not in head] == []  # fmt: skip
-    limit = CONV.nbytes / 15e9
-    assert CONV.nbytes / 15e9 > CONV.flops / 200e9
+    limit = LIMITS.all.seconds(CONV)
+    assert limit > CONV.flops / 200e9
     assert cells(text, CONV, "compiled") == [
         "compiled", "1.00", "us", f"{CONV.flops / 1e-6 / 1e9:.1f}", "GFLOP/s",
         f"{100 * limit / 1e-6:.0f}%", "memory", "3000", "5.00", "2.00",
@@ -61,6 +61,14 @@ def test_columns_stand_below_their_heads():
     lines = table(TIMES, LIMITS.all, ["torch"]).splitlines()
     compiled = next(line for line in lines if "compiled" in line)
     assert len(compiled) == len(lines[0])
+
+
+def test_the_fastest_of_several_peers_has_a_column():
+    times = [LayerTimes(CONV, (*TIMES[0].rows, row("openvino", 1.5e-6)))]
+    text = table(times, LIMITS.all, ["torch", "openvino"])
+    assert text.splitlines()[0].endswith("x torch  x openvino  x fastest peer")
+    assert cells(text, CONV, "compiled")[-3:] == ["2.00", "1.50", "1.50"]
+    assert "fastest" not in table(times, LIMITS.all, ["torch"])
 
 
 def test_the_notes_say_how_memory_was_used_and_what_naive_is():
@@ -83,12 +91,14 @@ def test_durations():
 def test_the_report():
     fields = report(TIMES, LIMITS, "fastdl bench", 2.0, reuse=True)
     assert fields["method"]["memory"] == "reused"
-    assert fields["limits"]["all"] == {"threads": 2, "peak": 200e9, "bandwidth": 15e9}
+    assert fields["limits"]["all"] == {
+        "threads": 2, "peak": 200e9, "read": 15e9, "copy": 20e9, "write": 12e9,
+    }  # fmt: skip
     compiled, *_, naive = fields["results"][0]["rows"]
     assert compiled["times_as_fast_as"] == pytest.approx(
-        {"reference": 5, "torch": 2, "naive": 3000}
+        {"reference": 5, "torch": 2, "naive": 3000, "fastest peer": 2}
     )
-    assert compiled["fraction_of_limit"] == pytest.approx(CONV.nbytes / 15e9 / 1e-6)
+    assert compiled["fraction_of_limit"] == pytest.approx(LIMITS.all.seconds(CONV) / 1e-6)
     assert naive["measured_on"]["batch"] == 1
     assert fields["results"][1]["rows"][1] == {
         "name": "jit",
@@ -106,6 +116,13 @@ def test_the_roofline_is_a_picture():
     assert pixels.shape[1] > 900
     for color in ((0xD6, 0x27, 0x28), (0x1F, 0x77, 0xB4)):  # compiled and torch
         assert np.any(np.all(np.round(pixels[..., :3] * 255) == color, axis=-1))
+
+
+def test_the_overview_is_a_picture():
+    image = pytest.importorskip("matplotlib.image")
+    png = overview([*TIMES, LayerTimes(IM2COL, (row("jit", 1.0),))], LIMITS, "a title", "compiled")
+    pixels = image.imread(io.BytesIO(png), format="png")
+    assert pixels.shape[1] > pixels.shape[0] > 600
 
 
 def test_a_roofline_of_nothing_but_moves():

@@ -135,8 +135,8 @@ def test_naive_speed_is_that_of_the_naive_backend():
 
 
 def test_better_epoch():
-    assert epoch(2, accuracy=0.95).better_than(epoch(1, accuracy=0.9, loss=0.1))
     assert epoch(2, loss=0.2).better_than(epoch(1, loss=0.3))
+    assert not epoch(2, accuracy=1.0, loss=0.3).better_than(epoch(1, accuracy=0.9, loss=0.2))
     assert not epoch(2).better_than(epoch(1))
 
 
@@ -180,9 +180,9 @@ def make_run(folder):
 
 def test_run_keeps_the_best_model(tmp_path):
     run, net = make_run(tmp_path / "a" / "b"), tiny_net()
-    for number, accuracy in ((1, 0.8), (2, 0.9), (3, 0.85)):
+    for number, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
         net.parameters()["1.weight"][:] = number
-        run.add(epoch(number, accuracy), net)
+        run.add(epoch(number, loss=loss), net)
         # On disk at once: nothing may come after.
         assert History.load(run.record).epochs == run.history.epochs
     state, metadata = load_state(run.model)
