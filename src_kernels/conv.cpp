@@ -310,12 +310,6 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
 }
 
 template <class T>
-int64_t workspace_bytes(const ConvGeometry& g, int threads) {
-  const DirectConvolution<T> conv{nullptr, nullptr, nullptr, nullptr, 0, 0, 0, 1, g, kIdentity};
-  return Product<T>(conv, threads).workspace_bytes(threads);
-}
-
-template <class T>
 int run(const void* x, const void* weight, const void* packed, const void* bias,
         const ConvGeometry& g, Activation activation, int algorithm, void* out, int threads) {
   if (g.batch * g.out_h * g.out_w == 0) return kDone;
@@ -332,26 +326,33 @@ int run(const void* x, const void* weight, const void* packed, const void* bias,
 }
 
 // A 1x1 convolution of stride 1 sees an image as one row.
-ConvGeometry flattened(const ConvGeometry& g) {
-  ConvGeometry flat = g;
-  flat.height = flat.out_h = 1;
-  flat.width = flat.out_w = g.height * g.width;
-  return flat;
+template <class T>
+DirectConvolution<T> flattened(DirectConvolution<T> conv) {
+  ConvGeometry& g = conv.g;
+  if (g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+      g.height == g.out_h && g.width == g.out_w && g.pad_top == 0 && g.pad_left == 0 &&
+      conv.column == 1 && conv.row == g.out_w) {
+    g.width = g.out_w = g.height * g.width;
+    g.height = g.out_h = 1;
+    conv.row = g.out_w;
+  }
+  return conv;
+}
+
+template <class T>
+int64_t workspace_bytes(const ConvGeometry& g, int threads) {
+  const int64_t plane = g.out_h * g.out_w;
+  DirectConvolution<T> conv = flattened<T>({nullptr, nullptr, nullptr, nullptr, g.filters * plane,
+                                            plane, g.out_w, 1, g, kIdentity});
+  return Product<T>(conv, threads).workspace_bytes(threads);
 }
 
 }  // namespace
 
 template <class T>
 int direct_convolution(const DirectConvolution<T>& conv, int threads) {
-  const ConvGeometry& g = conv.g;
-  const bool flat = g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
-                    g.height == g.out_h && g.width == g.out_w && g.pad_top == 0 &&
-                    g.pad_left == 0 && conv.column == 1 && conv.row == g.out_w;
-  if (!flat) return Product<T>(conv, threads).run(threads);
-  DirectConvolution<T> one_row = conv;
-  one_row.g = flattened(g);
-  one_row.row = one_row.g.out_w;
-  return Product<T>(one_row, threads).run(threads);
+  DirectConvolution<T> seen = flattened(conv);
+  return Product<T>(seen, threads).run(threads);
 }
 
 template int direct_convolution(const DirectConvolution<float>&, int);

@@ -7,7 +7,7 @@
 //   task: a block of tiles (and, where there are few, a part of the filters)
 //     V of the block                                              second-level cache
 //     for each few panels of 2 vectors of filters
-//       for each chunk of channels
+//       for each chunk of kChunk channels
 //         U of the panels and chunk: transformed here, or once before all tasks, or long ago
 //         for each element, each panel, each kRows tiles: multiply   registers
 //       Y = A^T M A, bias and activation, into the output
@@ -305,12 +305,11 @@ void divide(Winograd<T>& conv, int threads) {
   conv.panels = ceil_div(panels, conv.splits);
   conv.splits = ceil_div(panels, conv.panels);
 
-  conv.together = max(1, min(min(conv.transform_here ? 2 : 4, conv.panels),
-                             kCacheBytes / (m_bytes * conv.tiles)));
+  // Chunks do not depend on the division into tasks, and so on threads: they make the sums' order.
   conv.chunk = min(kChunk, conv.filters.channels);
-  if (conv.transform_here)
-    conv.chunk = min(conv.chunk, max(4, kCacheBytes / (m_bytes * conv.together * kLanes<T>)) *
-                                     kLanes<T>);
+  conv.together = conv.transform_here
+                      ? 1
+                      : max(1, min(min(4, conv.panels), kCacheBytes / (m_bytes * conv.tiles)));
 }
 
 // stage[row][column][lane] of a run into the planes of `used` filters.

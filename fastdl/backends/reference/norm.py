@@ -20,9 +20,10 @@ def batch_norm_train(
     var: Array,
 ) -> None:
     """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with x's own mean and variance."""
-    np.mean(x, axis=(0, 2), out=mean)
+    # In double precision: NumPy adds along the first axis one by one.
+    np.mean(x, axis=(0, 2), dtype=np.float64, out=mean)
     np.subtract(x, mean[:, None], out=out)
-    np.mean(out * out, axis=(0, 2), out=var)
+    np.mean(out * out, axis=(0, 2), dtype=np.float64, out=var)
     scale = 1 / np.sqrt(var + eps)
     if weight is not None:
         scale *= weight
