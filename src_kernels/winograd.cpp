@@ -70,6 +70,11 @@ Filters<T> filters_of(const T* weight, const ConvGeometry& g, bool turned) {
 
 // ---- U ----
 
+template <class T, int... lane>
+FASTDL_INLINE Vector<T> strided(const T* from, int64_t stride, std::integer_sequence<int, lane...>) {
+  return Vector<T>{from[lane * stride]...};
+}
+
 // The nine taps of `lanes` filters, as vectors over the filters. `whole`: what is loaded beyond the
 // taps is memory of the weights too.
 template <class T>
@@ -85,10 +90,7 @@ FASTDL_INLINE void load_taps(const T* from, int64_t stride, bool whole, Vector<T
 #pragma GCC unroll 8
       for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
     }
-    T last[lanes];
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) last[l] = from[l * stride + 8];
-    taps[8] = load(last);
+    taps[8] = strided<T>(from + 8, stride, std::make_integer_sequence<int, lanes>{});
   } else {
     if (whole)
 #pragma GCC unroll 16
@@ -159,6 +161,13 @@ void transform_filters(const Filters<T>& w, int64_t group, int64_t panel, int64_
   const T* first = w.first + group * w.group_stride;
   for (int64_t k = begin; k < end; k += lanes, u += lanes * kPanel<T>) {
     int channels = static_cast<int>(min(lanes, end - k));
+    if (w.turned) {
+      // Each channel of a panel is a short run, far from the next: ask for them ahead.
+      const T* ahead = first + panel * kPanel<T> * w.filter_stride + (k + lanes) * w.channel_stride;
+      for (int c = 0; c < lanes; ++c, ahead += w.channel_stride)
+        for (int i = 0; i < kPanel<T> * 9; i += 64 / static_cast<int>(sizeof(T)))
+          __builtin_prefetch(ahead + i);
+    }
     for (int half = 0; half < 2; ++half) {
       int64_t filter = panel * kPanel<T> + half * lanes;
       int used = static_cast<int>(max(0, min(lanes, w.filters - filter)));
