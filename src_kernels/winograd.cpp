@@ -27,16 +27,6 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// The register tile: kRows tiles by 2 vectors of filters.
-#if defined(__AVX512F__)
-constexpr int kRows = 14;
-#elif defined(__aarch64__)
-constexpr int kRows = 12;
-#elif defined(__AVX2__)
-constexpr int kRows = 6;
-#else
-constexpr int kRows = 4;
-#endif
 template <class T>
 constexpr int kPanel = 2 * kLanes<T>;
 constexpr int64_t kChunk = 128;

@@ -14,6 +14,18 @@
 
 namespace fastdl::FASTDL_ISA {
 
+// The register tile of the products: kRows rows by 2 vectors, a broadcast element times 2 vectors a
+// row, which fills the registers.
+#if defined(__AVX512F__)
+constexpr int kRows = 14;
+#elif defined(__aarch64__)
+constexpr int kRows = 12;
+#elif defined(__AVX2__)
+constexpr int kRows = 6;
+#else
+constexpr int kRows = 4;
+#endif
+
 // Planes of an image: (N, C, H, W), of which a group's channels are read.
 template <class T>
 struct Planes {
@@ -112,83 +124,69 @@ struct TileLayout {
   int64_t place(int tile, int lanes) const { return tile / rows * group + tile % rows * lanes; }
 };
 
-// The input tiles [begin, begin + count) into the transformed domain: B^T d B.
-template <class T>
-static void transform_input_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t pad_top,
-                                  int64_t pad_left, int64_t begin,
-                                  int count, const TileLayout& layout, T* out) {
+// Tiles [begin, begin + count) of `size` x `size` pixels into the transformed domain, by
+// `transform` of columns and then of rows. Tile (0, 0) begins `pad_top` above and `pad_left` left of
+// the image.
+template <class T, int size, class Transform>
+FASTDL_INLINE void transform_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t pad_top,
+                                   int64_t pad_left, int64_t begin, int count,
+                                   const TileLayout& layout, T* out, Transform transform) {
   constexpr int lanes = kLanes<T>;
   alignas(64) T stage[kTileIn * kStageRow<T>];
   each_run(grid, begin, count, [&](const TileRun& run) {
-    const int columns = kTileOut * run.count + 2;
+    const int columns = kTileOut * run.count + size - kTileOut;
     int64_t place[kRunTiles];
     for (int tile = 0; tile < run.count; ++tile) place[tile] = layout.place(run.first + tile, lanes);
-    for (int64_t channel = 0; channel < planes.channels; channel += lanes, out += layout.block) {
+    T* block = out;
+    for (int64_t channel = 0; channel < planes.channels; channel += lanes, block += layout.block) {
       stage_rows(planes, run.image, channel, run.row * kTileOut - pad_top,
-                 run.column * kTileOut - pad_left, kTileIn, columns, stage);
+                 run.column * kTileOut - pad_left, size, columns, stage);
       for (int column = 0; column < columns; ++column) {
         T* at = stage + column * lanes;
-        Vector<T> d[6], t[6];
+        Vector<T> pixels[size], t[6];
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) d[i] = load(at + i * kStageRow<T>);
-        transform_input<T>(d, t);
+        for (int i = 0; i < size; ++i) pixels[i] = load(at + i * kStageRow<T>);
+        transform(pixels, t);
 #pragma GCC unroll 6
         for (int i = 0; i < 6; ++i) store(at + i * kStageRow<T>, t[i]);
       }
       for (int i = 0; i < 6; ++i) {
         const T* at = stage + i * kStageRow<T>;
         for (int tile = 0; tile < run.count; ++tile, at += kTileOut * lanes) {
-          Vector<T> d[6], t[6];
+          Vector<T> pixels[size], t[6];
 #pragma GCC unroll 6
-          for (int j = 0; j < 6; ++j) d[j] = load(at + j * lanes);
-          transform_input<T>(d, t);
-          T* to = out + i * 6 * layout.element + place[tile];
+          for (int j = 0; j < size; ++j) pixels[j] = load(at + j * lanes);
+          transform(pixels, t);
+          T* to = block + i * 6 * layout.element + place[tile];
 #pragma GCC unroll 6
           for (int j = 0; j < 6; ++j) store(to + j * layout.element, t[j]);
         }
       }
     }
-    out -= ceil_div(planes.channels, lanes) * layout.block;
   });
 }
 
-// The same of a gradient's tiles of 4x4: A dY A^T.
+// V = B^T d B of input tiles.
+template <class T>
+static void transform_input_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t pad_top,
+                                  int64_t pad_left, int64_t begin, int count,
+                                  const TileLayout& layout, T* v) {
+  transform_tiles<T, kTileIn>(
+      planes, grid, pad_top, pad_left, begin, count, layout, v,
+      [](const Vector<T>(&d)[6], Vector<T>(&t)[6]) __attribute__((always_inline)) {
+        transform_input<T>(d, t);
+      });
+}
+
+// Z = A dY A^T of a gradient's tiles.
 template <class T>
 static void transform_grad_tiles(const Planes<T>& planes, const TileGrid& grid, int64_t begin,
-                                 int count, const TileLayout& layout, T* out) {
-  constexpr int lanes = kLanes<T>;
-  alignas(64) T stage[kTileIn * kStageRow<T>];
-  each_run(grid, begin, count, [&](const TileRun& run) {
-    const int columns = kTileOut * run.count;
-    int64_t place[kRunTiles];
-    for (int tile = 0; tile < run.count; ++tile) place[tile] = layout.place(run.first + tile, lanes);
-    for (int64_t channel = 0; channel < planes.channels; channel += lanes, out += layout.block) {
-      stage_rows(planes, run.image, channel, run.row * kTileOut,
-                 run.column * kTileOut, kTileOut, columns, stage);
-      for (int column = 0; column < columns; ++column) {
-        T* at = stage + column * lanes;
-        Vector<T> y[4], t[6];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) y[i] = load(at + i * kStageRow<T>);
+                                 int count, const TileLayout& layout, T* z) {
+  transform_tiles<T, kTileOut>(
+      planes, grid, 0, 0, begin, count, layout, z,
+      [](const Vector<T>(&y)[4], Vector<T>(&t)[6]) __attribute__((always_inline)) {
         transform_grad<T>(y, t);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) store(at + i * kStageRow<T>, t[i]);
-      }
-      for (int i = 0; i < 6; ++i) {
-        const T* at = stage + i * kStageRow<T>;
-        for (int tile = 0; tile < run.count; ++tile, at += kTileOut * lanes) {
-          Vector<T> y[4], t[6];
-#pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) y[j] = load(at + j * lanes);
-          transform_grad<T>(y, t);
-          T* to = out + i * 6 * layout.element + place[tile];
-#pragma GCC unroll 6
-          for (int j = 0; j < 6; ++j) store(to + j * layout.element, t[j]);
-        }
-      }
-    }
-    out -= ceil_div(planes.channels, lanes) * layout.block;
-  });
+      });
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -25,17 +25,6 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// The register tile: kRows filters by 2 vectors of channels.
-#if defined(__AVX512F__)
-constexpr int kRows = 14;
-#elif defined(__aarch64__)
-constexpr int kRows = 12;
-#elif defined(__AVX2__)
-constexpr int kRows = 6;
-#else
-constexpr int kRows = 4;
-#endif
-
 constexpr int64_t kTiles = 64, kSumBlocks = 32, kMostTiles = 128, kMostBlock = 128;
 // Tasks that there should be, and parts of the tiles at most, to give every thread its share.
 constexpr int64_t kTasks = 8, kMostParts = 8;
