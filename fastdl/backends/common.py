@@ -103,7 +103,9 @@ class Prepared:
     isa: ClassVar[str | None] = None
 
     def holds(self, weight: Array, bias: Array | None) -> bool:
-        return np.array_equal(self.weight, weight) and np.array_equal(self.bias, bias)
+        if (self.bias is None) != (bias is None) or not np.array_equal(self.weight, weight):
+            return False
+        return self.bias is None or bias is None or np.array_equal(self.bias, bias)
 
     def ordinary_call(self, x: Any, out: Any) -> Array | None:
         return None
