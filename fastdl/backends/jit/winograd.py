@@ -1,0 +1,351 @@
+"""Convolution with 3x3 filters and stride 1 by Winograd's F(4x4, 3x3), see `winograd_transforms`.
+
+    for each of the 36 elements e:   M_e (O x tiles) = U_e (O x C) * V_e (C x tiles)
+
+with U = G g G^T of all filters and V = B^T d B of all input tiles; the output is A^T M A. Lanes are
+tiles, counted through the whole batch, and filters where U is made.
+
+    before all tasks:  U[block of filters][e][MR filters][channel][filter]       shared
+    task: one panel of NR tiles, and some blocks of filters
+      V[e][channel][tile]                                            second-level cache
+      for each block of filters
+        for each CHUNK channels, each e, each MR filters: multiply   registers
+        A^T M A, bias and activation, into the output                M: second-level cache
+
+Sums run over at most CHUNK terms in registers and are then added to M. No order of additions depends
+on how the work is cut, so neither on the number of threads.
+
+The input gradient is the convolution of the gradient with the filters turned around and their roles
+exchanged: only the reading of the weights differs.
+
+An infinity or NaN spreads over its tile in the transforms, and so does an overflow there. Where an
+output is not finite, `convolve` says so, for another algorithm to do it all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from .. import limits
+from ..table import Array
+from .activation import NONE, activate
+from .arrays import flat
+from .compiling import compiled
+from .microkernel import MR, multiply_tile, tile_columns
+from .pool import run_with_scratch, scratch
+from .vectors import lanes
+from .winograd_transforms import (
+    ELEMENTS,
+    TILE_IN,
+    TILE_OUT,
+    copy_vector,
+    split_columns,
+    transform_filter,
+    transform_input,
+    transform_output,
+)
+
+#: Products summed in registers before they are added to M.
+CHUNK = 128
+#: Filters whose M a task keeps.
+_BLOCK = 32
+#: Between one of the 36 elements and the next, beyond what they take: so that they do not all fall
+#: into one set of the cache.
+_APART = 16
+
+
+class _Cut(NamedTuple):
+    """How the work is cut, and where things lie: all in elements."""
+
+    lanes: int
+    columns: int  # tiles of a panel: NR
+    tile_rows: int  # of an image
+    tile_columns: int
+    panels: int  # of the batch
+    blocks: int  # of filters, in a group
+    parts: int  # of the blocks, each a task
+    u_row: int  # of MR filters and all channels
+    v_element: int
+    m_element: int
+    line: int  # of a panel's staged inputs
+
+
+def _cut(g: ConvGeometry, dtype: np.dtype[np.generic]) -> _Cut:
+    columns, vector, threads = tile_columns(dtype), lanes(dtype), limits.threads()
+    tile_rows, tile_columns_ = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
+    panels = -(-g.batch * tile_rows * tile_columns_ // columns)
+    blocks = -(-g.group_filters // _BLOCK)
+    # Few tiles: each task takes a part of the filters, and transforms the tiles for itself.
+    tasks = max(1, panels * g.groups)
+    parts = 1 if threads == 1 else min(blocks, -(-2 * threads // tasks))
+    return _Cut(
+        vector, columns, tile_rows, tile_columns_, panels, blocks, parts,
+        -(-g.group_channels * MR // 16) * 16 + _APART,
+        g.group_channels * columns + _APART,
+        _BLOCK * columns + _APART,
+        columns + vector,
+    )  # fmt: skip
+
+
+@compiled
+def _transform_filters(
+    start: int, stop: int, taps: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut,
+    u: Array,
+) -> None:  # fmt: skip
+    """Tasks (group, MR filters) into u. In a turned convolution weights lie (channel, filter)."""
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
+    slices = -(-filters // MR)
+    for task in range(start, stop):
+        group, first = task // slices, task % slices * MR
+        for f in range(MR):
+            read = group * filters * channels * 9 + (first + f) * filter_step
+            for k in range(channels):
+                place = k * MR + f
+                for tap in range(9):
+                    value = taps.dtype.type(0)
+                    if first + f < filters:
+                        value = weight[read + (8 - tap if turned else tap)]
+                    taps[tap * cut.u_row + place] = value
+                read += channel_step
+        block = group * cut.blocks + first // _BLOCK
+        row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
+        for place in range(0, channels * MR, cut.lanes):
+            transform_filter(
+                taps, place, cut.u_row, u, row * cut.u_row + place, _BLOCK // MR * cut.u_row
+            )
+
+
+@compiled
+def _copy(target: Array, place: int, source: Array, at: int, count: int, vector: int) -> None:
+    """Copy ``count`` neighbours; the last vector starts earlier, so as to be whole."""
+    if count < vector:
+        for j in range(count):
+            target[place + j] = source[at + j]
+        return
+    for j in range(0, count - vector + 1, vector):
+        copy_vector(target, place + j, source, at + j)
+    if count % vector:
+        copy_vector(target, place + count - vector, source, at + count - vector)
+
+
+@compiled
+def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
+    """Cut tiles ``first`` to ``first + count - 1`` into runs within one row of tiles.
+
+    A run is (first tile, count, image, row of tiles, column of tiles).
+    """
+    done, found = 0, 0
+    while done < count:
+        tile = first + done
+        column = tile % cut.tile_columns
+        row = tile // cut.tile_columns
+        length = min(count - done, cut.tile_columns - column)
+        runs[found, 0] = done
+        runs[found, 1] = length
+        runs[found, 2] = row // cut.tile_rows
+        runs[found, 3] = row % cut.tile_rows
+        runs[found, 4] = column
+        done += length
+        found += 1
+    return found
+
+
+@compiled
+def _stage(
+    x: Array, channel: int, runs: Array, found: int, count: int, g: ConvGeometry, cut: _Cut,
+    row: Array, stage: Array,
+) -> None:  # fmt: skip
+    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel."""
+    zero = row.dtype.type(0)
+    for index in range(found):
+        first, length = runs[index, 0], runs[index, 1]
+        top = runs[index, 3] * TILE_OUT - g.pad_top
+        left = runs[index, 4] * TILE_OUT - g.pad_left
+        wanted = length * TILE_OUT + TILE_IN - TILE_OUT
+        begin = min(wanted, max(0, -left))
+        end = max(begin, min(wanted, g.width - left))
+        plane = (runs[index, 2] * g.channels + channel) * g.height
+        for j in range(begin):
+            row[j] = zero
+        for j in range(end, wanted):
+            row[j] = zero
+        for i in range(TILE_IN):
+            place = i * TILE_IN * cut.line + first
+            if 0 <= top + i < g.height:
+                at = (plane + top + i) * g.width + left
+                _copy(row, begin, x, at + begin, end - begin, cut.lanes)
+                # Beyond the run's end it writes what the next run overwrites.
+                for tile in range(0, length, cut.lanes):
+                    split_columns(row, TILE_OUT * tile, stage, place + tile, cut.line)
+            else:
+                for j in range(TILE_IN):
+                    for tile in range(length):
+                        stage[place + j * cut.line + tile] = zero
+    if count % cut.lanes:
+        for element in range(ELEMENTS):
+            for tile in range(count, cut.columns):
+                stage[element * cut.line + tile] = zero
+
+
+@compiled
+def _write(
+    stage: Array, runs: Array, found: int, plane: int, planes: int, g: ConvGeometry, cut: _Cut,
+    out: Array,
+) -> None:  # fmt: skip
+    """One filter's outputs of a panel, staged as four rows, into its planes."""
+    line = TILE_OUT * cut.columns
+    for index in range(found):
+        top, left = runs[index, 3] * TILE_OUT, runs[index, 4] * TILE_OUT
+        rows = min(TILE_OUT, g.out_h - top)
+        wanted = min(runs[index, 1] * TILE_OUT, g.out_w - left)
+        place = ((runs[index, 2] * planes + plane) * g.out_h + top) * g.out_w + left
+        at = runs[index, 0] * TILE_OUT
+        for i in range(rows):
+            _copy(out, place + i * g.out_w, stage, at + i * line, wanted, cut.lanes)
+
+
+@compiled
+def _convolve(
+    start: int, stop: int, memory: Array, x: Array, u: Array, bias: Array, activation: int,
+    g: ConvGeometry, cut: _Cut, unsound: Array, out: Array,
+) -> None:  # fmt: skip
+    """Tasks (group, panel, part of the filters)."""
+    columns, line = cut.columns, cut.line
+    filters, depth = g.filters // g.groups, g.channels // g.groups
+    tiles = g.batch * cut.tile_rows * cut.tile_columns
+    v = memory[: ELEMENTS * cut.v_element]
+    memory = memory[v.size :]
+    m = memory[: ELEMENTS * cut.m_element]
+    memory = memory[m.size :]
+    stage = memory[: ELEMENTS * line]
+    memory = memory[stage.size :]
+    row = memory[: 2 * TILE_OUT * columns]
+    memory = memory[row.size :]
+    result = memory[: TILE_OUT * TILE_OUT * columns]
+    memory = memory[result.size :]
+    tile, flags = memory[: MR * columns], memory[MR * columns :]
+    flags[:] = memory.dtype.type(0)
+    runs = np.empty((columns, 5), np.int64)
+    places = np.arange(depth) * MR
+    for task in range(start, stop):
+        if unsound[0]:
+            return
+        part = task % cut.parts
+        panel = task // cut.parts % cut.panels
+        group = task // (cut.parts * cut.panels)
+        count = min(columns, tiles - panel * columns)
+        vectors = -(-count // cut.lanes)
+        found = _locate(panel * columns, count, cut, runs)
+        for k in range(depth):
+            _stage(x, group * depth + k, runs, found, count, g, cut, row, stage)
+            for vector in range(0, count, cut.lanes):
+                transform_input(stage, vector, line, v, k * columns + vector, cut.v_element)
+        for block in range(cut.blocks * part // cut.parts, cut.blocks * (part + 1) // cut.parts):
+            u_block = (group * cut.blocks + block) * ELEMENTS * (_BLOCK // MR)
+            used = min(_BLOCK, filters - block * _BLOCK)
+            for k in range(0, depth, CHUNK):
+                size = min(CHUNK, depth - k)
+                for element in range(ELEMENTS):
+                    for r in range(-(-used // MR)):
+                        u_at = (u_block + element * (_BLOCK // MR) + r) * cut.u_row
+                        v_at = element * cut.v_element + k * columns
+                        m_at = element * cut.m_element + r * MR * columns
+                        if k == 0:
+                            multiply_tile(
+                                u, u_at, 1, MR, places, k, size, v, v_at, vectors, m, m_at
+                            )
+                        else:
+                            multiply_tile(
+                                u, u_at, 1, MR, places, k, size, v, v_at, vectors, tile, 0
+                            )
+                            sums = m[m_at : m_at + MR * columns]
+                            for j in range(MR * columns):
+                                sums[j] += tile[j]
+            for f in range(used):
+                plane = group * filters + block * _BLOCK + f
+                for vector in range(0, count, cut.lanes):
+                    transform_output(
+                        m, f * columns + vector, cut.m_element, bias[plane],
+                        result, TILE_OUT * vector, TILE_OUT * columns, flags, 0,
+                    )  # fmt: skip
+                if activation != NONE:
+                    activate(activation, result)
+                _write(result, runs, found, plane, g.filters, g, cut, out)
+        for lane in range(cut.lanes):
+            if flags[lane] != 0 or np.isnan(flags[lane]):
+                unsound[0] = 1
+
+
+def convolve(
+    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array
+) -> bool:
+    """The convolution; False if some output is not finite, and out then holds nothing of use.
+
+    ``turned`` reads the weights of the convolution whose input gradient this one is.
+    """
+    dtype = out.dtype
+    cut = _cut(g, dtype)
+    if out.size == 0:
+        return True
+    u = scratch(
+        "winograd_filters", dtype, g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
+    )
+    run_with_scratch(
+        _transform_filters, g.groups * -(-g.group_filters // MR),
+        g.groups * g.group_filters * g.group_channels * 9, dtype, 9 * cut.u_row + cut.lanes,
+        flat(weight), g, turned, cut, u,
+    )  # fmt: skip
+    unsound = np.zeros(1, np.int64)
+    elements = (
+        ELEMENTS * (cut.v_element + cut.m_element + cut.line)
+        + (2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns + cut.lanes
+    )  # fmt: skip
+    run_with_scratch(
+        _convolve, g.groups * cut.panels * cut.parts,
+        g.groups * g.group_filters * g.group_channels * cut.panels * cut.columns * 36 // 8,
+        dtype, elements, flat(x), u, bias, activation, g, cut, unsound, flat(out),
+    )  # fmt: skip
+    return not unsound[0]
+
+
+def serves(g: ConvGeometry) -> bool:
+    """Whether this algorithm computes such a convolution."""
+    return (
+        (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w) == (3, 3, 1, 1)
+        and (g.dilation_h, g.dilation_w) == (1, 1)
+        and g.channels > 0
+        and g.filters > 0
+    )
+
+
+def pays(g: ConvGeometry) -> bool:
+    """Whether it takes less time than the direct algorithm, counted in multiply-adds.
+
+    What a transform takes is measured, and so is that the direct algorithm's operations are dearer.
+    Tiles are computed a vector at a time, a whole one or not.
+    """
+    channels, filters = g.group_channels, g.group_filters
+    vector = lanes(np.float32)
+    tiles = -(-g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT) // vector) * vector
+    direct = 9 * channels * filters * g.batch * g.out_h * g.out_w
+    products = ELEMENTS * channels * filters * tiles
+    transforms = 400 * tiles * (channels + filters) + 1000 * channels * filters
+    return channels >= 8 and filters >= 8 and products + transforms < 1.8 * direct
+
+
+def turned_geometry(g: ConvGeometry) -> ConvGeometry:
+    """The convolution of the gradient that is the input gradient of this one."""
+    return g._replace(
+        channels=g.filters,
+        filters=g.channels,
+        height=g.out_h,
+        width=g.out_w,
+        out_h=g.height,
+        out_w=g.width,
+        pad_top=2 - g.pad_top,
+        pad_left=2 - g.pad_left,
+    )
