@@ -133,6 +133,13 @@ def _copy(target: Array, place: int, source: Array, at: int, count: int, vector:
 
 
 @compiled
+def _clear(target: Array, begin: int, end: int, zeros: Array, vector: int) -> None:
+    """Zeros up to ``end``, and to the end of the last vector."""
+    for j in range(begin, end, vector):
+        copy_vector(target, j, zeros, 0)
+
+
+@compiled
 def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
     """Cut tiles ``first`` to ``first + count - 1`` into runs within one row of tiles.
 
@@ -157,10 +164,13 @@ def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
 @compiled
 def _stage(
     x: Array, channel: int, runs: Array, found: int, count: int, g: ConvGeometry, cut: _Cut,
-    row: Array, stage: Array,
+    zeros: Array, rows: Array, stage: Array,
 ) -> None:  # fmt: skip
-    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel."""
-    zero = row.dtype.type(0)
+    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel.
+
+    What is written beyond a run's end is overwritten by the next.
+    """
+    line = rows.size // TILE_IN
     for index in range(found):
         first, length = runs[index, 0], runs[index, 1]
         top = runs[index, 3] * TILE_OUT - g.pad_top
@@ -169,26 +179,30 @@ def _stage(
         begin = min(wanted, max(0, -left))
         end = max(begin, min(wanted, g.width - left))
         plane = (runs[index, 2] * g.channels + channel) * g.height
-        for j in range(begin):
-            row[j] = zero
-        for j in range(end, wanted):
-            row[j] = zero
+        # All six before they are split: what was just written cannot be read again at once where
+        # the vectors are not the same.
         for i in range(TILE_IN):
-            place = i * TILE_IN * cut.line + first
+            place = i * line
             if 0 <= top + i < g.height:
                 at = (plane + top + i) * g.width + left
-                _copy(row, begin, x, at + begin, end - begin, cut.lanes)
-                # Beyond the run's end it writes what the next run overwrites.
-                for tile in range(0, length, cut.lanes):
-                    split_columns(row, TILE_OUT * tile, stage, place + tile, cut.line)
+                _clear(rows, place, place + begin, zeros, cut.lanes)
+                _copy(rows, place + begin, x, at + begin, end - begin, cut.lanes)
+                _clear(rows, place + end, place + wanted, zeros, cut.lanes)
             else:
-                for j in range(TILE_IN):
-                    for tile in range(length):
-                        stage[place + j * cut.line + tile] = zero
+                _clear(rows, place, place + wanted, zeros, cut.lanes)
+        for i in range(TILE_IN):
+            place = i * TILE_IN * cut.line + first
+            for tile in range(0, length, cut.lanes):
+                split_columns(rows, i * line + TILE_OUT * tile, stage, place + tile, cut.line)
     if count % cut.lanes:
         for element in range(ELEMENTS):
-            for tile in range(count, cut.columns):
-                stage[element * cut.line + tile] = zero
+            _clear(
+                stage,
+                element * cut.line + count,
+                element * cut.line + cut.columns,
+                zeros,
+                cut.lanes,
+            )
 
 
 @compiled
@@ -223,12 +237,13 @@ def _convolve(
     memory = memory[m.size :]
     stage = memory[: ELEMENTS * line]
     memory = memory[stage.size :]
-    row = memory[: 2 * TILE_OUT * columns]
-    memory = memory[row.size :]
+    rows = memory[: TILE_IN * 2 * TILE_OUT * columns]
+    memory = memory[rows.size :]
     result = memory[: TILE_OUT * TILE_OUT * columns]
     memory = memory[result.size :]
     tile, flags = memory[: MR * columns], memory[MR * columns :]
     flags[:] = memory.dtype.type(0)
+    zeros = np.zeros(cut.lanes, memory.dtype)
     runs = np.empty((columns, 5), np.int64)
     places = np.arange(depth) * MR
     for task in range(start, stop):
@@ -241,7 +256,7 @@ def _convolve(
         vectors = -(-count // cut.lanes)
         found = _locate(panel * columns, count, cut, runs)
         for k in range(depth):
-            _stage(x, group * depth + k, runs, found, count, g, cut, row, stage)
+            _stage(x, group * depth + k, runs, found, count, g, cut, zeros, rows, stage)
             for vector in range(0, count, cut.lanes):
                 transform_input(stage, vector, line, v, k * columns + vector, cut.v_element)
         for block in range(cut.blocks * part // cut.parts, cut.blocks * (part + 1) // cut.parts):
@@ -302,7 +317,7 @@ def convolve(
     unsound = np.zeros(1, np.int64)
     elements = (
         ELEMENTS * (cut.v_element + cut.m_element + cut.line)
-        + (2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns + cut.lanes
+        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns + cut.lanes
     )  # fmt: skip
     run_with_scratch(
         _convolve, g.groups * cut.panels * cut.parts,
