@@ -24,7 +24,8 @@ output is not finite, `convolve` says so, for another algorithm to do it all.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,11 +58,17 @@ _BLOCK = 32
 _APART = 16
 
 
+#: Nanoseconds that parts of a task take, as measured: what a vector of tiles of one channel, and of
+#: one filter, takes in the transforms; what a vector of each of 1, 2, 3 does in the 36 products.
+_INPUT_TIME, _OUTPUT_TIME, _PRODUCT_TIMES = 220.0, 125.0, (13.0, 14.5, 19.7)
+
+
 class _Cut(NamedTuple):
     """How the work is cut, and where things lie: all in elements."""
 
     lanes: int
-    columns: int  # tiles of a panel: NR
+    columns: int  # of a tile of the microkernel: NR
+    tiles: int  # of a panel, at most as many
     tile_rows: int  # of an image
     tile_columns: int
     panels: int  # of the batch
@@ -73,16 +80,30 @@ class _Cut(NamedTuple):
     line: int  # of a panel's staged inputs
 
 
-def _cut(g: ConvGeometry, dtype: np.dtype[np.generic]) -> _Cut:
-    columns, vector, threads = tile_columns(dtype), lanes(dtype), limits.threads()
-    tile_rows, tile_columns_ = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
-    panels = -(-g.batch * tile_rows * tile_columns_ // columns)
+@lru_cache(maxsize=64)
+def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
+    columns, vector = tile_columns(dtype), lanes(dtype)
+    rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
-    # Few tiles: each task takes a part of the filters, and transforms the tiles for itself.
-    tasks = max(1, panels * g.groups)
-    parts = 1 if threads == 1 else min(blocks, -(-2 * threads // tasks))
+
+    def division(vectors: int, parts: int) -> tuple[float, int, int]:
+        """(time, vectors, parts): where a part of the filters is a task, it transforms all tiles."""
+        panels = -(-g.batch * rows * row_tiles // (vectors * vector))
+        filters = min(g.group_filters, -(-blocks // parts) * _BLOCK)
+        time = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
+        time += _PRODUCT_TIMES[vectors - 1] * g.group_channels * filters
+        return -(-g.groups * panels * parts // threads) * time, vectors, parts
+
+    most = blocks if threads > 1 else 1
+    _, vectors, parts = min(
+        division(vectors, parts)
+        for vectors in range(1, columns // vector + 1)
+        for parts in range(1, min(most, 2 * threads) + 1)
+    )
+    tiles = vectors * vector
     return _Cut(
-        vector, columns, tile_rows, tile_columns_, panels, blocks, parts,
+        vector, columns, tiles, rows, row_tiles, -(-g.batch * rows * row_tiles // tiles), blocks,
+        parts,
         -(-g.group_channels * MR // 16) * 16 + _APART,
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
@@ -99,18 +120,21 @@ def _transform_filters(
     filters, channels = g.filters // g.groups, g.channels // g.groups
     filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
     slices = -(-filters // MR)
+    zero = taps.dtype.type(0)
     for task in range(start, stop):
         group, first = task // slices, task % slices * MR
         for f in range(MR):
-            read = group * filters * channels * 9 + (first + f) * filter_step
-            for k in range(channels):
-                place = k * MR + f
-                for tap in range(9):
-                    value = taps.dtype.type(0)
-                    if first + f < filters:
-                        value = weight[read + (8 - tap if turned else tap)]
-                    taps[tap * cut.u_row + place] = value
-                read += channel_step
+            begin = group * filters * channels * 9 + (first + f) * filter_step
+            for tap in range(9):
+                lane = taps[tap * cut.u_row + f : (tap + 1) * cut.u_row]
+                if first + f < filters:
+                    read = weight[begin + (8 - tap if turned else tap) :]
+                    for k in range(channels):
+                        # Unsigned: nothing to add to what is below zero.
+                        lane[np.uint64(k * MR)] = read[np.uint64(k * channel_step)]
+                else:
+                    for k in range(channels):
+                        lane[np.uint64(k * MR)] = zero
         block = group * cut.blocks + first // _BLOCK
         row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
         for place in range(0, channels * MR, cut.lanes):
@@ -252,9 +276,9 @@ def _convolve(
         part = task % cut.parts
         panel = task // cut.parts % cut.panels
         group = task // (cut.parts * cut.panels)
-        count = min(columns, tiles - panel * columns)
+        count = min(cut.tiles, tiles - panel * cut.tiles)
         vectors = -(-count // cut.lanes)
-        found = _locate(panel * columns, count, cut, runs)
+        found = _locate(panel * cut.tiles, count, cut, runs)
         for k in range(depth):
             _stage(x, group * depth + k, runs, found, count, g, cut, zeros, rows, stage)
             for vector in range(0, count, cut.lanes):
@@ -303,7 +327,7 @@ def convolve(
     ``turned`` reads the weights of the convolution whose input gradient this one is.
     """
     dtype = out.dtype
-    cut = _cut(g, dtype)
+    cut = _cut(g, dtype, limits.threads())
     if out.size == 0:
         return True
     u = scratch(
@@ -311,7 +335,7 @@ def convolve(
     )
     run_with_scratch(
         _transform_filters, g.groups * -(-g.group_filters // MR),
-        g.groups * g.group_filters * g.group_channels * 9, dtype, 9 * cut.u_row + cut.lanes,
+        g.groups * g.group_filters * g.group_channels * ELEMENTS, dtype, 9 * cut.u_row + cut.lanes,
         flat(weight), g, turned, cut, u,
     )  # fmt: skip
     unsound = np.zeros(1, np.int64)
@@ -321,7 +345,7 @@ def convolve(
     )  # fmt: skip
     run_with_scratch(
         _convolve, g.groups * cut.panels * cut.parts,
-        g.groups * g.group_filters * g.group_channels * cut.panels * cut.columns * 36 // 8,
+        g.groups * g.group_filters * g.group_channels * cut.panels * cut.tiles * ELEMENTS // 8,
         dtype, elements, flat(x), u, bias, activation, g, cut, unsound, flat(out),
     )  # fmt: skip
     return not unsound[0]
