@@ -5,11 +5,11 @@
 with U = G g G^T of all filters and V = B^T d B of all input tiles; the output is A^T M A. Lanes are
 tiles, counted through the whole batch, and filters where U is made.
 
-    before all tasks:  U[block of filters][e][MR filters][channel][filter]       shared
+    before all tasks, where there are many:  U[block of filters][e][MR filters][channel][filter]
     task: one panel of NR tiles, and some blocks of filters
       V[e][channel][tile]                                            second-level cache
       for each block of filters
-        for each CHUNK channels, each e, each MR filters: multiply   registers
+        for each CHUNK channels: U of MR filters, where it is not there; for each e, multiply
         A^T M A, bias and activation, into the output                M: second-level cache
 
 Sums run over at most CHUNK terms in registers and are then added to M. No order of additions depends
@@ -58,6 +58,9 @@ _BLOCK = 32
 _APART = 16
 
 
+#: Up to so many panels, each task transforms its filters itself: they then stay in the second-level
+#: cache, while those that all tasks share may come from memory.
+_OWN_PANELS = 2
 #: Nanoseconds that parts of a task take, as measured: what a vector of tiles of one channel, and of
 #: one filter, takes in the transforms; what a vector of each of 1, 2, 3 does in the 36 products.
 _INPUT_TIME, _OUTPUT_TIME, _PRODUCT_TIMES = 220.0, 125.0, (13.0, 14.5, 19.7)
@@ -78,6 +81,7 @@ class _Cut(NamedTuple):
     v_element: int
     m_element: int
     line: int  # of a panel's staged inputs
+    own_filters: bool  # a task transforms the filters it needs
 
 
 @lru_cache(maxsize=64)
@@ -101,14 +105,44 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
         for parts in range(1, min(most, 2 * threads) + 1)
     )
     tiles = vectors * vector
+    panels = -(-g.batch * rows * row_tiles // tiles)
     return _Cut(
-        vector, columns, tiles, rows, row_tiles, -(-g.batch * rows * row_tiles // tiles), blocks,
-        parts,
+        vector, columns, tiles, rows, row_tiles, panels, blocks, parts,
         -(-g.group_channels * MR // 16) * 16 + _APART,
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
         columns + vector,
+        panels <= _OWN_PANELS,
     )  # fmt: skip
+
+
+@compiled
+def _transform_slice(
+    weight: Array, g: ConvGeometry, turned: bool, group: int, first: int, k: int, size: int,
+    taps: Array, cut: _Cut, u: Array, place: int, stride: int,
+) -> None:  # fmt: skip
+    """``u[place + e * stride + c * MR + f]`` of MR filters from ``first`` and channels from ``k`` on.
+
+    In a turned convolution the weights lie (channel, filter).
+    """
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
+    zero = taps.dtype.type(0)
+    line = CHUNK * MR
+    for f in range(MR):
+        begin = group * filters * channels * 9 + (first + f) * filter_step + k * channel_step
+        for tap in range(9):
+            lane = taps[tap * line + f : (tap + 1) * line]
+            if first + f < filters:
+                read = weight[begin + (8 - tap if turned else tap) :]
+                for c in range(size):
+                    # Unsigned: nothing to add to what is below zero.
+                    lane[np.uint64(c * MR)] = read[np.uint64(c * channel_step)]
+            else:
+                for c in range(size):
+                    lane[np.uint64(c * MR)] = zero
+    for at in range(0, size * MR, cut.lanes):
+        transform_filter(taps, at, line, u, place + at, stride)
 
 
 @compiled
@@ -116,31 +150,18 @@ def _transform_filters(
     start: int, stop: int, taps: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut,
     u: Array,
 ) -> None:  # fmt: skip
-    """Tasks (group, MR filters) into u. In a turned convolution weights lie (channel, filter)."""
-    filters, channels = g.filters // g.groups, g.channels // g.groups
-    filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
-    slices = -(-filters // MR)
-    zero = taps.dtype.type(0)
+    """Tasks (group, MR filters) into the filters that all tasks share."""
+    channels = g.channels // g.groups
+    slices = -(-(g.filters // g.groups) // MR)
     for task in range(start, stop):
         group, first = task // slices, task % slices * MR
-        for f in range(MR):
-            begin = group * filters * channels * 9 + (first + f) * filter_step
-            for tap in range(9):
-                lane = taps[tap * cut.u_row + f : (tap + 1) * cut.u_row]
-                if first + f < filters:
-                    read = weight[begin + (8 - tap if turned else tap) :]
-                    for k in range(channels):
-                        # Unsigned: nothing to add to what is below zero.
-                        lane[np.uint64(k * MR)] = read[np.uint64(k * channel_step)]
-                else:
-                    for k in range(channels):
-                        lane[np.uint64(k * MR)] = zero
         block = group * cut.blocks + first // _BLOCK
         row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
-        for place in range(0, channels * MR, cut.lanes):
-            transform_filter(
-                taps, place, cut.u_row, u, row * cut.u_row + place, _BLOCK // MR * cut.u_row
-            )
+        for k in range(0, channels, CHUNK):
+            _transform_slice(
+                weight, g, turned, group, first, k, min(CHUNK, channels - k), taps, cut, u,
+                row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
+            )  # fmt: skip
 
 
 @compiled
@@ -247,9 +268,23 @@ def _write(
 
 
 @compiled
+def _multiply(
+    u: Array, u_at: int, places: Array, size: int, v: Array, v_at: int, vectors: int, m: Array,
+    m_at: int, tile: int, begin: bool, count: int,
+) -> None:  # fmt: skip
+    """A tile of M, or, but to begin with, a tile that is added to it."""
+    target = m_at if begin else tile
+    multiply_tile(u, u_at, 1, MR, places, 0, size, v, v_at, vectors, m, target)
+    if not begin:
+        sums, added = m[m_at : m_at + count], m[tile : tile + count]
+        for j in range(count):
+            sums[j] += added[j]
+
+
+@compiled
 def _convolve(
-    start: int, stop: int, memory: Array, x: Array, u: Array, bias: Array, activation: int,
-    g: ConvGeometry, cut: _Cut, unsound: Array, out: Array,
+    start: int, stop: int, memory: Array, x: Array, weight: Array, u: Array, bias: Array,
+    activation: int, g: ConvGeometry, turned: bool, cut: _Cut, unsound: Array, out: Array,
 ) -> None:  # fmt: skip
     """Tasks (group, panel, part of the filters)."""
     columns, line = cut.columns, cut.line
@@ -257,7 +292,8 @@ def _convolve(
     tiles = g.batch * cut.tile_rows * cut.tile_columns
     v = memory[: ELEMENTS * cut.v_element]
     memory = memory[v.size :]
-    m = memory[: ELEMENTS * cut.m_element]
+    tile, tile_size = ELEMENTS * cut.m_element, MR * columns
+    m = memory[: tile + tile_size]
     memory = memory[m.size :]
     stage = memory[: ELEMENTS * line]
     memory = memory[stage.size :]
@@ -265,11 +301,14 @@ def _convolve(
     memory = memory[rows.size :]
     result = memory[: TILE_OUT * TILE_OUT * columns]
     memory = memory[result.size :]
-    tile, flags = memory[: MR * columns], memory[MR * columns :]
+    taps = memory[: 9 * CHUNK * MR + cut.lanes]
+    memory = memory[taps.size :]
+    own, flags = memory[: memory.size - cut.lanes], memory[memory.size - cut.lanes :]
+    own_element = CHUNK * MR + _APART
     flags[:] = memory.dtype.type(0)
     zeros = np.zeros(cut.lanes, memory.dtype)
     runs = np.empty((columns, 5), np.int64)
-    places = np.arange(depth) * MR
+    places = np.arange(CHUNK) * MR
     for task in range(start, stop):
         if unsound[0]:
             return
@@ -288,22 +327,26 @@ def _convolve(
             used = min(_BLOCK, filters - block * _BLOCK)
             for k in range(0, depth, CHUNK):
                 size = min(CHUNK, depth - k)
-                for element in range(ELEMENTS):
+                if cut.own_filters:
                     for r in range(-(-used // MR)):
-                        u_at = (u_block + element * (_BLOCK // MR) + r) * cut.u_row
-                        v_at = element * cut.v_element + k * columns
-                        m_at = element * cut.m_element + r * MR * columns
-                        if k == 0:
-                            multiply_tile(
-                                u, u_at, 1, MR, places, k, size, v, v_at, vectors, m, m_at
-                            )
-                        else:
-                            multiply_tile(
-                                u, u_at, 1, MR, places, k, size, v, v_at, vectors, tile, 0
-                            )
-                            sums = m[m_at : m_at + MR * columns]
-                            for j in range(MR * columns):
-                                sums[j] += tile[j]
+                        _transform_slice(
+                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, taps, cut,
+                            own, 0, own_element,
+                        )  # fmt: skip
+                        for e in range(ELEMENTS):
+                            _multiply(
+                                own, e * own_element, places, size,
+                                v, e * cut.v_element + k * columns, vectors,
+                                m, e * cut.m_element + r * tile_size, tile, k == 0, tile_size,
+                            )  # fmt: skip
+                    continue
+                for e in range(ELEMENTS):
+                    for r in range(-(-used // MR)):
+                        _multiply(
+                            u, (u_block + e * (_BLOCK // MR) + r) * cut.u_row + k * MR, places, size,
+                            v, e * cut.v_element + k * columns, vectors,
+                            m, e * cut.m_element + r * tile_size, tile, k == 0, tile_size,
+                        )  # fmt: skip
             for f in range(used):
                 plane = group * filters + block * _BLOCK + f
                 for vector in range(0, count, cut.lanes):
@@ -319,6 +362,11 @@ def _convolve(
                 unsound[0] = 1
 
 
+def _shared_filters(g: ConvGeometry, cut: _Cut) -> int:
+    """Elements of all transformed filters."""
+    return g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
+
+
 def convolve(
     x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array
 ) -> bool:
@@ -330,23 +378,27 @@ def convolve(
     cut = _cut(g, dtype, limits.threads())
     if out.size == 0:
         return True
-    u = scratch(
-        "winograd_filters", dtype, g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
-    )
-    run_with_scratch(
-        _transform_filters, g.groups * -(-g.group_filters // MR),
-        g.groups * g.group_filters * g.group_channels * ELEMENTS, dtype, 9 * cut.u_row + cut.lanes,
-        flat(weight), g, turned, cut, u,
-    )  # fmt: skip
+    pairs = g.groups * g.group_filters * g.group_channels
+    own = ELEMENTS * (CHUNK * MR + _APART)
+    taps = 9 * CHUNK * MR + cut.lanes
+    weight = flat(weight)
+    u = weight
+    if not cut.own_filters:
+        own = 0
+        u = scratch("winograd_filters", dtype, _shared_filters(g, cut))
+        run_with_scratch(
+            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS, dtype, taps,
+            weight, g, turned, cut, u,
+        )  # fmt: skip
     unsound = np.zeros(1, np.int64)
     elements = (
         ELEMENTS * (cut.v_element + cut.m_element + cut.line)
-        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns + cut.lanes
+        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns
+        + taps + own + cut.lanes
     )  # fmt: skip
     run_with_scratch(
-        _convolve, g.groups * cut.panels * cut.parts,
-        g.groups * g.group_filters * g.group_channels * cut.panels * cut.tiles * ELEMENTS // 8,
-        dtype, elements, flat(x), u, bias, activation, g, cut, unsound, flat(out),
+        _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,
+        dtype, elements, flat(x), weight, u, bias, activation, g, turned, cut, unsound, flat(out),
     )  # fmt: skip
     return not unsound[0]
 
