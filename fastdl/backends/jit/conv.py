@@ -36,7 +36,7 @@ def conv2d_algorithms(
     """Those that serve such a convolution, the one to choose first."""
     if not winograd.serves(geometry):
         return ("direct",)
-    if dtype == np.float32 and winograd.pays(geometry):
+    if dtype == np.float32 and winograd.pays(geometry, dtype):
         return "winograd", "direct"
     return "direct", "winograd"
 

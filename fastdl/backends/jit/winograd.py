@@ -61,9 +61,14 @@ _APART = 16
 #: Up to so many panels, each task transforms its filters itself: they then stay in the second-level
 #: cache, while those that all tasks share may come from memory.
 _OWN_PANELS = 2
-#: Nanoseconds that parts of a task take, as measured: what a vector of tiles of one channel, and of
-#: one filter, takes in the transforms; what a vector of each of 1, 2, 3 does in the 36 products.
-_INPUT_TIME, _OUTPUT_TIME, _PRODUCT_TIMES = 220.0, 125.0, (13.0, 14.5, 19.7)
+
+# Nanoseconds, as measured (AVX2, one thread), by which the work is cut and the algorithm chosen.
+#: The transforms of a vector of tiles of one channel, and of one filter; of a filter's one channel.
+_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 220.0, 125.0, 8.6
+#: The 36 products of one channel and filter, by the vectors of tiles in a panel.
+_PRODUCT_TIMES = 13.0, 14.5, 19.7
+#: The direct algorithm's packing of a vector of pixels for one tap, and its product.
+_PACK_TIME, _DIRECT_TIME = 6.4, 0.22
 
 
 class _Cut(NamedTuple):
@@ -85,25 +90,35 @@ class _Cut(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[float, int, int]:
+    """(time, vectors of tiles in a panel, parts of the filters): the division of least time."""
+    vector = lanes(dtype)
+    tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
+    blocks = -(-g.group_filters // _BLOCK)
+
+    def division(vectors: int, parts: int) -> tuple[float, int, int]:
+        panels = -(-tiles // (vectors * vector))
+        # A task transforms all tiles of its panel for itself.
+        filters = min(g.group_filters, -(-blocks // parts) * _BLOCK)
+        pairs = g.group_channels * filters
+        task = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
+        task += _PRODUCT_TIMES[vectors - 1] * pairs
+        task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
+        return -(-g.groups * panels * parts // threads) * task, vectors, parts
+
+    most = min(blocks, 2 * threads) if threads > 1 else 1
+    return min(
+        division(vectors, parts)
+        for vectors in range(1, tile_columns(dtype) // vector + 1)
+        for parts in range(1, most + 1)
+    )
+
+
 def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
-
-    def division(vectors: int, parts: int) -> tuple[float, int, int]:
-        """(time, vectors, parts): where a part of the filters is a task, it transforms all tiles."""
-        panels = -(-g.batch * rows * row_tiles // (vectors * vector))
-        filters = min(g.group_filters, -(-blocks // parts) * _BLOCK)
-        time = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
-        time += _PRODUCT_TIMES[vectors - 1] * g.group_channels * filters
-        return -(-g.groups * panels * parts // threads) * time, vectors, parts
-
-    most = blocks if threads > 1 else 1
-    _, vectors, parts = min(
-        division(vectors, parts)
-        for vectors in range(1, columns // vector + 1)
-        for parts in range(1, min(most, 2 * threads) + 1)
-    )
+    _, vectors, parts = _division(g, dtype, threads)
     tiles = vectors * vector
     panels = -(-g.batch * rows * row_tiles // tiles)
     return _Cut(
@@ -413,19 +428,14 @@ def serves(g: ConvGeometry) -> bool:
     )
 
 
-def pays(g: ConvGeometry) -> bool:
-    """Whether it takes less time than the direct algorithm, counted in multiply-adds.
-
-    What a transform takes is measured, and so is that the direct algorithm's operations are dearer.
-    Tiles are computed a vector at a time, a whole one or not.
-    """
-    channels, filters = g.group_channels, g.group_filters
-    vector = lanes(np.float32)
-    tiles = -(-g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT) // vector) * vector
-    direct = 9 * channels * filters * g.batch * g.out_h * g.out_w
-    products = ELEMENTS * channels * filters * tiles
-    transforms = 400 * tiles * (channels + filters) + 1000 * channels * filters
-    return channels >= 8 and filters >= 8 and products + transforms < 1.8 * direct
+def pays(g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
+    """Whether it takes less time than the direct algorithm."""
+    if g.group_channels == 1:
+        return False
+    pixels = g.batch * g.out_h * g.out_w / lanes(dtype)
+    taps = g.groups * 9 * g.group_channels
+    direct = taps * pixels * (_PACK_TIME + _DIRECT_TIME * g.group_filters)
+    return _division(g, dtype, 1)[0] < direct
 
 
 def turned_geometry(g: ConvGeometry) -> ConvGeometry:
