@@ -1,4 +1,4 @@
-"""What backends share: windows, and the convolution of those that have one algorithm.
+"""What backends share: windows, and the convolution of those that pack no weights.
 
 A window is what a convolution or a pool reads for one output.
 """
@@ -99,6 +99,7 @@ class Prepared:
     bias: Array | None
     geometry: ConvGeometry
     activation: Activation
+    algorithm: Algorithm
 
     isa: ClassVar[str | None] = None
 
@@ -111,11 +112,11 @@ class Prepared:
         return None
 
     def run(self, x: Array, out: Array) -> None:
-        self.conv2d(x, self.weight, self.bias, self.geometry, self.activation, out)
+        self.conv2d(x, self.weight, self.bias, self.geometry, self.activation, out, self.algorithm)
 
 
 def prepared_by(conv2d: Callable[..., None]) -> Callable[..., Prepared]:
-    """``conv2d_prepared`` of a backend with this ``conv2d`` and no other algorithm."""
+    """``conv2d_prepared`` of a backend with this ``conv2d`` that packs no weights."""
 
     def prepared(
         weight: Array,
@@ -124,6 +125,6 @@ def prepared_by(conv2d: Callable[..., None]) -> Callable[..., Prepared]:
         activation: Activation,
         algorithm: Algorithm,
     ) -> Prepared:
-        return Prepared(conv2d, weight, bias, geometry, activation)
+        return Prepared(conv2d, weight, bias, geometry, activation, algorithm)
 
     return prepared

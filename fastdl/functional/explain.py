@@ -164,7 +164,7 @@ def _algorithm_reason(
         return "a 3x3 kernel without stride, large enough for its transforms to pay"
     if serving[0] == "depthwise":
         return "a filter sees one channel"
-    if backend != "compiled":
+    if backend not in ("compiled", "jit"):
         return "the only one of this backend"
     if "winograd" not in serving:
         return "no other serves this geometry"

@@ -1,4 +1,4 @@
-"""The Winograd algorithm of the compiled backend, forward and both gradients."""
+"""The Winograd algorithm of the backends that have it, forward and both gradients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ import fastdl
 
 from .cases import Conv
 
-pytestmark = pytest.mark.skipif(
-    fastdl.available_backends()["compiled"] is not None, reason="the compiled backend is not here"
-)
-
 #: Largest relative error: Winograd's bar in float32.
 TOLERANCE = {np.float32: 1.5e-6, np.float64: 1e-12}
-CHOSEN: dict[str, Any] = {"algorithm": "winograd", "backend": "compiled"}
+
+#: The backends that have it, where they work; the compiled one also at its lowest instruction set.
+BACKENDS = [
+    variant
+    for variant in ("compiled", "compiled:baseline", "jit")
+    if fastdl.available_backends()[variant.partition(":")[0]] is None
+]
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+
+
+@pytest.fixture
+def chosen(backend: str) -> dict[str, Any]:
+    """The arguments that choose it."""
+    return {"algorithm": "winograd", "backend": backend}
 
 
 def _square(
@@ -60,20 +69,12 @@ def _within(out: np.ndarray, expected: np.ndarray) -> None:
     assert error <= TOLERANCE[out.dtype.type], f"relative error {error:.2e}"
 
 
-@pytest.mark.parametrize("isa", ["baseline", "best"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_sizes(case: Conv, dtype: type, isa: str) -> None:
-    from fastdl.backends.compiled.isa import current_isa, select_isa
-
+def test_sizes(case: Conv, dtype: type, chosen: dict[str, Any]) -> None:
     x, weight, bias = case.arrays(dtype)
     grad = case.grad(dtype)
-    usual = current_isa()
-    select_isa("baseline" if isa == "baseline" else usual)
-    try:
-        out = fastdl.conv2d(x, weight, bias, **case.options, **CHOSEN)
-        grad_x, grad_weight, _ = fastdl.conv2d_backward(grad, x, weight, **case.options, **CHOSEN)
-    finally:
-        select_isa(usual)
+    out = fastdl.conv2d(x, weight, bias, **case.options, **chosen)
+    grad_x, grad_weight, _ = fastdl.conv2d_backward(grad, x, weight, **case.options, **chosen)
     _within(out, truth(fastdl.conv2d, x, weight, bias, **case.options))
     gradients = truth(fastdl.conv2d_backward, grad, x, weight, **case.options)
     _within(grad_x, gradients[0])
@@ -87,7 +88,9 @@ def test_sizes(case: Conv, dtype: type, isa: str) -> None:
     padding=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
     activation=st.sampled_from([None, "relu", "sigmoid", "tanh"]),
 )
-def test_any_shape(shape: Any, filters: int, padding: Any, activation: Any) -> None:
+def test_any_shape(
+    shape: Any, filters: int, padding: Any, activation: Any, chosen: dict[str, Any]
+) -> None:
     batch, channels, height, width = shape
     (top, bottom), (left, right) = padding
     if height + top + bottom < 3 or width + left + right < 3:
@@ -95,21 +98,21 @@ def test_any_shape(shape: Any, filters: int, padding: Any, activation: Any) -> N
     case = _square(batch, channels, height, width, filters, padding=padding)
     x, weight, bias = case.arrays(np.float32)
     options = {**case.options, "activation": activation}
-    out = fastdl.conv2d(x, weight, bias, **options, **CHOSEN)
+    out = fastdl.conv2d(x, weight, bias, **options, **chosen)
     # No activation is steeper than 1, so that the sum's error is the most that it leaves.
     sums = truth(fastdl.conv2d, x, weight, bias, **case.options)
     error = np.linalg.norm(out - truth(fastdl.conv2d, x, weight, bias, **options))
     assert error <= TOLERANCE[np.float32] * np.linalg.norm(sums)
 
 
-def test_gradients() -> None:
+def test_gradients(chosen: dict[str, Any]) -> None:
     x, weight = normal((2, 3, 6, 7)), normal((4, 3, 3, 3))
 
     def function(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return fastdl.conv2d(x, weight, padding=1, **CHOSEN)
+        return fastdl.conv2d(x, weight, padding=1, **chosen)
 
     def backward(grad: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[Any, Any]:
-        grad_x, grad_weight, _ = fastdl.conv2d_backward(grad, x, weight, padding=1, **CHOSEN)
+        grad_x, grad_weight, _ = fastdl.conv2d_backward(grad, x, weight, padding=1, **chosen)
         return grad_x, grad_weight
 
     assert_gradients(function, backward, x, weight)
@@ -117,7 +120,9 @@ def test_gradients() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("place", ["x", "weight", "grad"])
-def test_what_is_not_finite_stays_where_it_belongs(value: float, place: str) -> None:
+def test_what_is_not_finite_stays_where_it_belongs(
+    value: float, place: str, chosen: dict[str, Any]
+) -> None:
     """A whole tile would be NaN; the direct algorithm's answer is given."""
     arrays = {
         "grad": normal((2, 16, 12, 13), np.float32, 4),
@@ -128,9 +133,9 @@ def test_what_is_not_finite_stays_where_it_belongs(value: float, place: str) -> 
     answers = {}
     with np.errstate(all="ignore"):
         for algorithm in ("winograd", "direct"):
-            chosen = {"padding": 1, "algorithm": algorithm, "backend": "compiled"}
-            out = fastdl.conv2d(arrays["x"], arrays["weight"], **chosen)
-            answers[algorithm] = (out, *fastdl.conv2d_backward(*arrays.values(), **chosen)[:2])
+            options = {**chosen, "padding": 1, "algorithm": algorithm}
+            out = fastdl.conv2d(arrays["x"], arrays["weight"], **options)
+            answers[algorithm] = (out, *fastdl.conv2d_backward(*arrays.values(), **options)[:2])
     for found, expected in zip(answers["winograd"], answers["direct"], strict=True):
         np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
         np.testing.assert_array_equal(np.isinf(found), np.isinf(expected))
@@ -146,24 +151,26 @@ def test_what_is_not_finite_stays_where_it_belongs(value: float, place: str) -> 
     [_square(1, 64, 14, 14, 100), _square(9, 24, 33, 17, 40), _square(1, 200, 7, 7, 200)],
     ids=str,
 )
-def test_the_same_bits_on_any_number_of_threads(case: Conv) -> None:
+def test_the_same_bits_on_any_number_of_threads(case: Conv, chosen: dict[str, Any]) -> None:
     x, weight, bias = case.arrays(np.float32)
     grad = case.grad(np.float32)
     answers = []
     for threads in (1, 2, 3, 5):
         fastdl.set_num_threads(threads)
-        out = fastdl.conv2d(x, weight, bias, padding=1, **CHOSEN)
-        answers.append((out, *fastdl.conv2d_backward(grad, x, weight, padding=1, **CHOSEN)))
+        out = fastdl.conv2d(x, weight, bias, padding=1, **chosen)
+        answers.append((out, *fastdl.conv2d_backward(grad, x, weight, padding=1, **chosen)))
     for other in answers[1:]:
         assert_same(other, answers[0])
 
 
-def test_it_is_the_choice_for_large_3x3_layers_only() -> None:
-    def chosen(x: Any, weight: Any, **options: Any) -> str:
-        return fastdl.explain(x, weight, backend="compiled", **options).algorithm
+def test_it_is_the_choice_for_large_3x3_layers_only(backend: str) -> None:
+    def choice(x: Any, weight: Any, **options: Any) -> str:
+        return fastdl.explain(x, weight, backend=backend, **options).algorithm
 
-    assert chosen((1, 64, 56, 56), (64, 64, 3, 3), padding=1) == "winograd"
-    assert chosen((1, 64, 56, 56), (64, 64, 3, 3), padding=1, stride=2) == "direct"
-    assert chosen((1, 3, 56, 56), (64, 3, 3, 3), padding=1) == "direct"
-    assert chosen((1, 64, 2, 2), (64, 64, 3, 3), padding=1) == "direct"
-    assert chosen((1, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == "depthwise"
+    assert choice((1, 64, 56, 56), (64, 64, 3, 3), padding=1) == "winograd"
+    assert choice((1, 64, 56, 56), (64, 64, 3, 3), padding=1, dtype=np.float64) == "direct"
+    assert choice((1, 64, 56, 56), (64, 64, 3, 3), padding=1, stride=2) == "direct"
+    assert choice((1, 3, 56, 56), (64, 3, 3, 3), padding=1) == "direct"
+    assert choice((1, 64, 2, 2), (64, 64, 3, 3), padding=1) == "direct"
+    depthwise = "depthwise" if backend == "compiled" else "direct"
+    assert choice((1, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == depthwise

@@ -1,12 +1,19 @@
 """The jit backend: kernels in Numba, compiled upon their first call and kept on disk.
 
-Read `gemm` for the convolution, `microkernel` for what it is built on, `pool` for the threads.
+Read `gemm` and `winograd` for the convolution, `microkernel` for what they are built on, `pool` for
+the threads.
 """
 
-from ..common import direct_only, prepared_by, untold_bytes
+from ..common import prepared_by, untold_bytes
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
-from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
+from .conv import (
+    conv2d,
+    conv2d_algorithms,
+    conv2d_grad_bias,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+)
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_train, normalize
 from .pooling import (
@@ -21,7 +28,6 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 
 DENSE = True
 
-conv2d_algorithms = direct_only
 conv2d_bytes = untold_bytes
 conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None

@@ -1,12 +1,13 @@
-"""Convolution and its gradients, each as one of three loop nests.
+"""Convolution and its gradients, each as one of a few loop nests.
 
-=====================  =========================  ===================
+=====================  =========================  ===================  =============
+algorithm              direct                     direct               winograd
                        several channels a group   one channel a group
-=====================  =========================  ===================
-conv2d                 gemm                       depthwise
-conv2d_grad_input      gemm, once a phase         depthwise
-conv2d_grad_weight     grad_weight                depthwise
-=====================  =========================  ===================
+=====================  =========================  ===================  =============
+conv2d                 gemm                       depthwise            winograd
+conv2d_grad_input      gemm, once a phase         depthwise            winograd
+conv2d_grad_weight     grad_weight                depthwise            (the direct)
+=====================  =========================  ===================  =============
 """
 
 from __future__ import annotations
@@ -14,18 +15,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from ...geometry import ConvGeometry
 from ..table import Activation, Algorithm, Array
-from . import depthwise, grad_weight
+from . import depthwise, grad_weight, winograd
 from .activation import CODES, NONE
 from .arrays import flat
 from .compiling import compiled
 from .gemm import Grid, Image, Rows, Taps, multiply
 from .pool import run
 from .sums import total
+
+
+def conv2d_algorithms(
+    geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
+) -> tuple[str, ...]:
+    """Those that serve such a convolution, the one to choose first."""
+    if not winograd.serves(geometry):
+        return ("direct",)
+    if dtype == np.float32 and winograd.pays(geometry, dtype):
+        return "winograd", "direct"
+    return "direct", "winograd"
+
+
+def _by_winograd(algorithm: Algorithm, g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
+    return (algorithm or conv2d_algorithms(g, dtype)[0]) == "winograd"
 
 
 def conv2d(
@@ -40,6 +57,10 @@ def conv2d(
     """``out = f(bias + sum of x * weight over the window)``."""
     g = geometry
     added = np.zeros(g.filters, out.dtype) if bias is None else flat(bias)
+    if _by_winograd(algorithm, g, out.dtype) and winograd.convolve(
+        x, weight, added, CODES[activation], g, False, out
+    ):
+        return
     if g.group_channels == 1:
         depthwise.forward(x, weight, added, g, CODES[activation], out)
         return
@@ -83,6 +104,10 @@ def conv2d_grad_input(
     grad with stride 1, written with gaps.
     """
     g = geometry
+    if _by_winograd(algorithm, g, out.dtype):
+        none = np.zeros(g.channels, out.dtype)
+        if winograd.convolve(grad, weight, none, NONE, winograd.turned_geometry(g), True, out):
+            return
     if g.group_channels == 1:
         depthwise.backward_input(grad, weight, g, out)
         return

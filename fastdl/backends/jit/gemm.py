@@ -30,8 +30,9 @@ from .. import limits
 from ..table import Array
 from .activation import NONE, activate
 from .compiling import compiled
-from .microkernel import MR, add_tile, copy_window, lanes, multiply_tile, tile_columns
+from .microkernel import MR, add_tile, copy_window, multiply_tile, tile_columns
 from .pool import PIECES_PER_THREAD, run_with_scratch
+from .vectors import lanes
 
 #: Products summed in float32 before they are added to the output.
 KC = 192

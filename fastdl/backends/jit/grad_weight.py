@@ -23,8 +23,9 @@ from ..table import Array
 from .arrays import flat
 from .compiling import compiled
 from .gemm import KC, Grid, Image, Taps, locate, pack
-from .microkernel import MR, add_tile, lanes, multiply_tile, tile_columns
+from .microkernel import MR, add_tile, multiply_tile, tile_columns
 from .pool import PIECES_PER_THREAD, run, run_with_scratch, scratch
+from .vectors import lanes
 
 #: Elements of the transposed gradient of one block, about.
 _BLOCK_SIZE = 2**20

@@ -8,82 +8,39 @@ vector registers; `copy_window` copies a vector of pixels, those outside of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.core.cgutils import for_range, get_or_insert_function
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
+
+from .vectors import (
+    I64,
+    alignment,
+    data,
+    features,
+    lanes,
+    load,
+    mangled,
+    multiply_add,
+    splat,
+    vector_at,
+    vector_type,
+)
 
 # 8 rows of 3 vectors: 24 of AVX-512's 32 registers hold sums, and each pass over k does 24
 # multiply-adds for 3 + 8 loads. Where there are 16 registers, 4 rows of 3.
 _VECTORS = 3
 
-
-@cache
-def _features() -> frozenset[str]:
-    """What Numba compiles for: this processor, unless NUMBA_CPU_FEATURES lowers it."""
-    flags = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+"))
-
-
-def _vector_bytes() -> int:
-    if "avx512f" in _features():
-        return 64
-    return 32 if "avx2" in _features() else 16
-
-
 #: Rows of a tile.
-MR = 8 if "avx512f" in _features() else 4
-
-
-def lanes(dtype: DTypeLike) -> int:
-    """Elements of one vector."""
-    return _vector_bytes() // np.dtype(dtype).itemsize
+MR = 8 if "avx512f" in features() else 4
 
 
 def tile_columns(dtype: DTypeLike) -> int:
     """Columns of a tile (NR)."""
     return _VECTORS * lanes(dtype)
-
-
-_I64 = ir.IntType(64)
-
-
-def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def _vector_type(element: Any, context: Any) -> Any:
-    return ir.VectorType(context.get_value_type(element), lanes(str(element)))
-
-
-def _vector_at(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
-    return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
-
-
-def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def _multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
-    if "fma" not in _features():
-        return builder.fadd(builder.fmul(a, b), total)
-    name = f"llvm.fma.{_mangled(a.type)}"
-    function = get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
-    return builder.call(function, [a, b, total])
-
-
-def _mangled(vector: Any) -> str:
-    return f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
 
 
 @intrinsic
@@ -103,21 +60,21 @@ def multiply_tile(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a_type, offsets_type, b_type, tile_type = (signature.args[i] for i in (0, 4, 7, 10))
-        vector = _vector_type(a_type.dtype, context)
-        a_data = builder.gep(_data(context, builder, a_type, args[0]), [args[1]])
-        offsets = builder.gep(_data(context, builder, offsets_type, args[4]), [args[5]])
-        b_data = builder.gep(_data(context, builder, b_type, args[7]), [args[8]])
-        tile_data = builder.gep(_data(context, builder, tile_type, args[10]), [args[11]])
-        last = builder.sub(args[3], _I64(1))
+        vector = vector_type(a_type.dtype, context)
+        a_data = builder.gep(data(context, builder, a_type, args[0]), [args[1]])
+        offsets = builder.gep(data(context, builder, offsets_type, args[4]), [args[5]])
+        b_data = builder.gep(data(context, builder, b_type, args[7]), [args[8]])
+        tile_data = builder.gep(data(context, builder, tile_type, args[10]), [args[11]])
+        last = builder.sub(args[3], I64(1))
         row_starts = []
         for r in range(MR):
-            row = builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last)
+            row = builder.select(builder.icmp_signed("<", I64(r), last), I64(r), last)
             row_starts.append(builder.mul(row, args[2]))
         done = builder.append_basic_block("tile.done")
         narrow = [builder.append_basic_block(f"tile.{v}") for v in range(1, _VECTORS + 1)]
         switch = builder.switch(args[9], narrow[-1])
         for v in range(1, _VECTORS):
-            switch.add_case(_I64(v), narrow[v - 1])
+            switch.add_case(I64(v), narrow[v - 1])
         for v, block in enumerate(narrow, 1):
             builder.position_at_end(block)
             _tile_loop(
@@ -140,36 +97,27 @@ def _tile_loop(
     columns = _VECTORS * vector.count
     builder.branch(loop)
     builder.position_at_end(loop)
-    k = builder.phi(_I64)
-    k.add_incoming(_I64(0), before)
+    k = builder.phi(I64)
+    k.add_incoming(I64(0), before)
     sums = [[builder.phi(vector) for _ in range(vectors)] for _ in row_starts]
     a_k = builder.gep(a_data, [builder.load(builder.gep(offsets, [k]))])
-    b_k = builder.gep(b_data, [builder.mul(k, _I64(columns))])
-    b_vectors = [_load(builder, b_k, _I64(v * vector.count), vector) for v in range(vectors)]
+    b_k = builder.gep(b_data, [builder.mul(k, I64(columns))])
+    b_vectors = [load(builder, b_k, I64(v * vector.count), vector) for v in range(vectors)]
     for start, row in zip(row_starts, sums, strict=True):
-        a_element = _splat(builder, builder.load(builder.gep(a_k, [start])), vector)
+        a_element = splat(builder, builder.load(builder.gep(a_k, [start])), vector)
         for v, total in enumerate(row):
             total.add_incoming(ir.Constant(vector, [0.0] * vector.count), before)
-            row[v] = _multiply_add(builder, a_element, b_vectors[v], total)
+            row[v] = multiply_add(builder, a_element, b_vectors[v], total)
             total.add_incoming(row[v], loop)
-    following = builder.add(k, _I64(1))
+    following = builder.add(k, I64(1))
     k.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", following, k_count), loop, store)
     builder.position_at_end(store)
     for r, row in enumerate(sums):
         for v, total in enumerate(row):
-            place = _vector_at(builder, tile_data, _I64(r * columns + v * vector.count), vector)
-            builder.store(total, place, align=_alignment(vector))
+            place = vector_at(builder, tile_data, I64(r * columns + v * vector.count), vector)
+            builder.store(total, place, align=alignment(vector))
     builder.branch(done)
-
-
-def _alignment(vector: Any) -> int:
-    """That of one element: nothing is promised about a vector's address."""
-    return 4 if vector.element == ir.FloatType() else 8
-
-
-def _load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
-    return builder.load(_vector_at(builder, pointer, index, vector), align=_alignment(vector))
 
 
 @intrinsic
@@ -187,24 +135,24 @@ def copy_window(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target_type, source_type = signature.args[0], signature.args[3]
-        vector = _vector_type(target_type.dtype, context)
-        source_data = builder.gep(_data(context, builder, source_type, args[3]), [args[4]])
-        place = _vector_at(builder, _data(context, builder, target_type, args[0]), args[1], vector)
-        integers = ir.VectorType(_I64, vector.count)
+        vector = vector_type(target_type.dtype, context)
+        source_data = builder.gep(data(context, builder, source_type, args[3]), [args[4]])
+        place = vector_at(builder, data(context, builder, target_type, args[0]), args[1], vector)
+        integers = ir.VectorType(I64, vector.count)
         lane = ir.Constant(integers, list(range(vector.count)))
-        wanted = builder.icmp_unsigned("<", lane, _splat(builder, args[2], integers))
-        contiguous = builder.icmp_signed("==", args[7], _I64(1))
+        wanted = builder.icmp_unsigned("<", lane, splat(builder, args[2], integers))
+        contiguous = builder.icmp_signed("==", args[7], I64(1))
         with builder.if_else(contiguous) as (then, otherwise):
             with then:
-                columns = builder.add(lane, _splat(builder, args[5], integers))
-                inside = builder.icmp_unsigned("<", columns, _splat(builder, args[6], integers))
+                columns = builder.add(lane, splat(builder, args[5], integers))
+                inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
                 pointer = builder.bitcast(source_data, vector.as_pointer())
                 run = _masked_load(builder, pointer, builder.and_(inside, wanted), vector)
                 run_block = builder.block
             with otherwise:
-                steps = builder.mul(lane, _splat(builder, args[7], integers))
-                columns = builder.add(steps, _splat(builder, args[5], integers))
-                inside = builder.icmp_unsigned("<", columns, _splat(builder, args[6], integers))
+                steps = builder.mul(lane, splat(builder, args[7], integers))
+                columns = builder.add(steps, splat(builder, args[5], integers))
+                inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
                 gathered = _gather(
                     builder, source_data, steps, builder.and_(inside, wanted), vector
                 )
@@ -235,24 +183,24 @@ def add_tile(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         tile_type, out_type, start_type = (signature.args[i] for i in (0, 4, 8))
-        vector = _vector_type(tile_type.dtype, context)
-        tile_data = builder.gep(_data(context, builder, tile_type, args[0]), [args[1]])
-        out_data = builder.gep(_data(context, builder, out_type, args[4]), [args[5]])
-        starts = builder.gep(_data(context, builder, start_type, args[8]), [args[9]])
-        integers = ir.VectorType(_I64, vector.count)
+        vector = vector_type(tile_type.dtype, context)
+        tile_data = builder.gep(data(context, builder, tile_type, args[0]), [args[1]])
+        out_data = builder.gep(data(context, builder, out_type, args[4]), [args[5]])
+        starts = builder.gep(data(context, builder, start_type, args[8]), [args[9]])
+        integers = ir.VectorType(I64, vector.count)
         columns = _VECTORS * vector.count
         with for_range(builder, args[3]) as loop:
-            tile_row = builder.gep(tile_data, [builder.mul(loop.index, _I64(columns))])
+            tile_row = builder.gep(tile_data, [builder.mul(loop.index, I64(columns))])
             out_row = builder.gep(out_data, [builder.mul(loop.index, args[6])])
-            fresh = _splat(builder, builder.load(builder.gep(starts, [loop.index])), vector)
+            fresh = splat(builder, builder.load(builder.gep(starts, [loop.index])), vector)
             for offset in range(0, columns, vector.count):
-                with builder.if_then(builder.icmp_signed(">", args[2], _I64(offset))):
+                with builder.if_then(builder.icmp_signed(">", args[2], I64(offset))):
                     lane = ir.Constant(integers, list(range(offset, offset + vector.count)))
-                    wanted = builder.icmp_signed("<", lane, _splat(builder, args[2], integers))
-                    target = _vector_at(builder, out_row, _I64(offset), vector)
+                    wanted = builder.icmp_signed("<", lane, splat(builder, args[2], integers))
+                    target = vector_at(builder, out_row, I64(offset), vector)
                     present = _masked_load(builder, target, wanted, vector)
                     before = builder.select(args[7], fresh, present)
-                    added = builder.fadd(_load(builder, tile_row, _I64(offset), vector), before)
+                    added = builder.fadd(load(builder, tile_row, I64(offset), vector), before)
                     _masked_store(builder, added, target, wanted)
         return context.get_dummy_value()
 
@@ -261,27 +209,27 @@ def add_tile(
 
 def _masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
     return _masked(
-        builder, f"load.{_mangled(vector)}.p0", vector,
-        [pointer, ir.IntType(32)(_alignment(vector)), mask, ir.Constant(vector, None)],
+        builder, f"load.{mangled(vector)}.p0", vector,
+        [pointer, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
     )  # fmt: skip
 
 
 def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
     _masked(
-        builder, f"store.{_mangled(value.type)}.p0", ir.VoidType(),
-        [value, pointer, ir.IntType(32)(_alignment(value.type)), mask],
+        builder, f"store.{mangled(value.type)}.p0", ir.VoidType(),
+        [value, pointer, ir.IntType(32)(alignment(value.type)), mask],
     )  # fmt: skip
 
 
 def _gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any:
     pointers = builder.gep(
-        _splat(builder, data, ir.VectorType(data.type, vector.count)),
+        splat(builder, data, ir.VectorType(data.type, vector.count)),
         [indices],
         source_etype=vector.element,
     )
     return _masked(
-        builder, f"gather.{_mangled(vector)}.v{vector.count}p0", vector,
-        [pointers, ir.IntType(32)(_alignment(vector)), mask, ir.Constant(vector, None)],
+        builder, f"gather.{mangled(vector)}.v{vector.count}p0", vector,
+        [pointers, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
     )  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""Vectors in LLVM's IR: their width, and the few instructions that the kernels written in it need."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import config
+from numba.core.cgutils import get_or_insert_function
+from numba.core.codegen import get_host_cpu_features
+from numpy.typing import DTypeLike
+
+
+@cache
+def features() -> frozenset[str]:
+    """What Numba compiles for: this processor, unless NUMBA_CPU_FEATURES lowers it."""
+    flags = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+"))
+
+
+def _vector_bytes() -> int:
+    if "avx512f" in features():
+        return 64
+    return 32 if "avx2" in features() else 16
+
+
+def lanes(dtype: DTypeLike) -> int:
+    """Elements of one vector."""
+    return _vector_bytes() // np.dtype(dtype).itemsize
+
+
+I64 = ir.IntType(64)
+
+
+def data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def vector_type(element: Any, context: Any) -> Any:
+    return ir.VectorType(context.get_value_type(element), lanes(str(element)))
+
+
+def vector_at(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+
+
+def splat(builder: Any, scalar: Any, vector: Any) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    if "fma" not in features():
+        return builder.fadd(builder.fmul(a, b), total)
+    name = f"llvm.fma.{mangled(a.type)}"
+    function = get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
+    return builder.call(function, [a, b, total])
+
+
+def mangled(vector: Any) -> str:
+    return f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
+
+
+def alignment(vector: Any) -> int:
+    """That of one element: nothing is promised about a vector's address."""
+    return 4 if vector.element == ir.FloatType() else 8
+
+
+def load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
+    return builder.load(vector_at(builder, pointer, index, vector), align=alignment(vector))

@@ -1,0 +1,452 @@
+"""Convolution with 3x3 filters and stride 1 by Winograd's F(4x4, 3x3), see `winograd_transforms`.
+
+    for each of the 36 elements e:   M_e (O x tiles) = U_e (O x C) * V_e (C x tiles)
+
+with U = G g G^T of all filters and V = B^T d B of all input tiles; the output is A^T M A. Lanes are
+tiles, counted through the whole batch, and filters where U is made.
+
+    before all tasks, where there are many:  U[block of filters][e][MR filters][channel][filter]
+    task: one panel of NR tiles, and some blocks of filters
+      V[e][channel][tile]                                            second-level cache
+      for each block of filters
+        for each CHUNK channels: U of MR filters, where it is not there; for each e, multiply
+        A^T M A, bias and activation, into the output                M: second-level cache
+
+Sums run over at most CHUNK terms in registers and are then added to M. No order of additions depends
+on how the work is cut, so neither on the number of threads.
+
+The input gradient is the convolution of the gradient with the filters turned around and their roles
+exchanged: only the reading of the weights differs.
+
+An infinity or NaN spreads over its tile in the transforms, and so does an overflow there. Where an
+output is not finite, `convolve` says so, for another algorithm to do it all.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...geometry import ConvGeometry
+from .. import limits
+from ..table import Array
+from .activation import NONE, activate
+from .arrays import flat
+from .compiling import compiled
+from .microkernel import MR, multiply_tile, tile_columns
+from .pool import run_with_scratch, scratch
+from .vectors import lanes
+from .winograd_transforms import (
+    ELEMENTS,
+    TILE_IN,
+    TILE_OUT,
+    copy_vector,
+    split_columns,
+    transform_filter,
+    transform_input,
+    transform_output,
+)
+
+#: Products summed in registers before they are added to M.
+CHUNK = 128
+#: Filters whose M a task keeps.
+_BLOCK = 32
+#: Between one of the 36 elements and the next, beyond what they take: so that they do not all fall
+#: into one set of the cache.
+_APART = 16
+
+
+#: Up to so many panels, each task transforms its filters itself: they then stay in the second-level
+#: cache, while those that all tasks share may come from memory.
+_OWN_PANELS = 2
+
+# Nanoseconds, as measured (AVX2, one thread), by which the work is cut and the algorithm chosen.
+#: The transforms of a vector of tiles of one channel, and of one filter; of a filter's one channel.
+_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 220.0, 125.0, 8.6
+#: The 36 products of one channel and filter, by the vectors of tiles in a panel.
+_PRODUCT_TIMES = 13.0, 14.5, 19.7
+#: The direct algorithm's packing of a vector of pixels for one tap, and its product.
+_PACK_TIME, _DIRECT_TIME = 6.4, 0.22
+
+
+class _Cut(NamedTuple):
+    """How the work is cut, and where things lie: all in elements."""
+
+    lanes: int
+    columns: int  # of a tile of the microkernel: NR
+    tiles: int  # of a panel, at most as many
+    tile_rows: int  # of an image
+    tile_columns: int
+    panels: int  # of the batch
+    blocks: int  # of filters, in a group
+    parts: int  # of the blocks, each a task
+    u_row: int  # of MR filters and all channels
+    v_element: int
+    m_element: int
+    line: int  # of a panel's staged inputs
+    own_filters: bool  # a task transforms the filters it needs
+
+
+@lru_cache(maxsize=64)
+def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[float, int, int]:
+    """(time, vectors of tiles in a panel, parts of the filters): the division of least time."""
+    vector = lanes(dtype)
+    tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
+    blocks = -(-g.group_filters // _BLOCK)
+
+    def division(vectors: int, parts: int) -> tuple[float, int, int]:
+        panels = -(-tiles // (vectors * vector))
+        # A task transforms all tiles of its panel for itself.
+        filters = min(g.group_filters, -(-blocks // parts) * _BLOCK)
+        pairs = g.group_channels * filters
+        task = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
+        task += _PRODUCT_TIMES[vectors - 1] * pairs
+        task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
+        return -(-g.groups * panels * parts // threads) * task, vectors, parts
+
+    most = min(blocks, 2 * threads) if threads > 1 else 1
+    return min(
+        division(vectors, parts)
+        for vectors in range(1, tile_columns(dtype) // vector + 1)
+        for parts in range(1, most + 1)
+    )
+
+
+def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
+    columns, vector = tile_columns(dtype), lanes(dtype)
+    rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
+    blocks = -(-g.group_filters // _BLOCK)
+    _, vectors, parts = _division(g, dtype, threads)
+    tiles = vectors * vector
+    panels = -(-g.batch * rows * row_tiles // tiles)
+    return _Cut(
+        vector, columns, tiles, rows, row_tiles, panels, blocks, parts,
+        -(-g.group_channels * MR // 16) * 16 + _APART,
+        g.group_channels * columns + _APART,
+        _BLOCK * columns + _APART,
+        columns + vector,
+        panels <= _OWN_PANELS,
+    )  # fmt: skip
+
+
+@compiled
+def _transform_slice(
+    weight: Array, g: ConvGeometry, turned: bool, group: int, first: int, k: int, size: int,
+    taps: Array, cut: _Cut, u: Array, place: int, stride: int,
+) -> None:  # fmt: skip
+    """``u[place + e * stride + c * MR + f]`` of MR filters from ``first`` and channels from ``k`` on.
+
+    In a turned convolution the weights lie (channel, filter).
+    """
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
+    zero = taps.dtype.type(0)
+    line = CHUNK * MR
+    for f in range(MR):
+        begin = group * filters * channels * 9 + (first + f) * filter_step + k * channel_step
+        for tap in range(9):
+            lane = taps[tap * line + f : (tap + 1) * line]
+            if first + f < filters:
+                read = weight[begin + (8 - tap if turned else tap) :]
+                for c in range(size):
+                    # Unsigned: nothing to add to what is below zero.
+                    lane[np.uint64(c * MR)] = read[np.uint64(c * channel_step)]
+            else:
+                for c in range(size):
+                    lane[np.uint64(c * MR)] = zero
+    for at in range(0, size * MR, cut.lanes):
+        transform_filter(taps, at, line, u, place + at, stride)
+
+
+@compiled
+def _transform_filters(
+    start: int, stop: int, taps: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut,
+    u: Array,
+) -> None:  # fmt: skip
+    """Tasks (group, MR filters) into the filters that all tasks share."""
+    channels = g.channels // g.groups
+    slices = -(-(g.filters // g.groups) // MR)
+    for task in range(start, stop):
+        group, first = task // slices, task % slices * MR
+        block = group * cut.blocks + first // _BLOCK
+        row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
+        for k in range(0, channels, CHUNK):
+            _transform_slice(
+                weight, g, turned, group, first, k, min(CHUNK, channels - k), taps, cut, u,
+                row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
+            )  # fmt: skip
+
+
+@compiled
+def _copy(target: Array, place: int, source: Array, at: int, count: int, vector: int) -> None:
+    """Copy ``count`` neighbours; the last vector starts earlier, so as to be whole."""
+    if count < vector:
+        for j in range(count):
+            target[place + j] = source[at + j]
+        return
+    for j in range(0, count - vector + 1, vector):
+        copy_vector(target, place + j, source, at + j)
+    if count % vector:
+        copy_vector(target, place + count - vector, source, at + count - vector)
+
+
+@compiled
+def _clear(target: Array, begin: int, end: int, zeros: Array, vector: int) -> None:
+    """Zeros up to ``end``, and to the end of the last vector."""
+    for j in range(begin, end, vector):
+        copy_vector(target, j, zeros, 0)
+
+
+@compiled
+def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
+    """Cut tiles ``first`` to ``first + count - 1`` into runs within one row of tiles.
+
+    A run is (first tile, count, image, row of tiles, column of tiles).
+    """
+    done, found = 0, 0
+    while done < count:
+        tile = first + done
+        column = tile % cut.tile_columns
+        row = tile // cut.tile_columns
+        length = min(count - done, cut.tile_columns - column)
+        runs[found, 0] = done
+        runs[found, 1] = length
+        runs[found, 2] = row // cut.tile_rows
+        runs[found, 3] = row % cut.tile_rows
+        runs[found, 4] = column
+        done += length
+        found += 1
+    return found
+
+
+@compiled
+def _stage(
+    x: Array, channel: int, runs: Array, found: int, count: int, g: ConvGeometry, cut: _Cut,
+    zeros: Array, rows: Array, stage: Array,
+) -> None:  # fmt: skip
+    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel.
+
+    What is written beyond a run's end is overwritten by the next.
+    """
+    line = rows.size // TILE_IN
+    for index in range(found):
+        first, length = runs[index, 0], runs[index, 1]
+        top = runs[index, 3] * TILE_OUT - g.pad_top
+        left = runs[index, 4] * TILE_OUT - g.pad_left
+        wanted = length * TILE_OUT + TILE_IN - TILE_OUT
+        begin = min(wanted, max(0, -left))
+        end = max(begin, min(wanted, g.width - left))
+        plane = (runs[index, 2] * g.channels + channel) * g.height
+        # All six before they are split: what was just written cannot be read again at once where
+        # the vectors are not the same.
+        for i in range(TILE_IN):
+            place = i * line
+            if 0 <= top + i < g.height:
+                at = (plane + top + i) * g.width + left
+                _clear(rows, place, place + begin, zeros, cut.lanes)
+                _copy(rows, place + begin, x, at + begin, end - begin, cut.lanes)
+                _clear(rows, place + end, place + wanted, zeros, cut.lanes)
+            else:
+                _clear(rows, place, place + wanted, zeros, cut.lanes)
+        for i in range(TILE_IN):
+            place = i * TILE_IN * cut.line + first
+            for tile in range(0, length, cut.lanes):
+                split_columns(rows, i * line + TILE_OUT * tile, stage, place + tile, cut.line)
+    if count % cut.lanes:
+        for element in range(ELEMENTS):
+            _clear(
+                stage,
+                element * cut.line + count,
+                element * cut.line + cut.columns,
+                zeros,
+                cut.lanes,
+            )
+
+
+@compiled
+def _write(
+    stage: Array, runs: Array, found: int, plane: int, planes: int, g: ConvGeometry, cut: _Cut,
+    out: Array,
+) -> None:  # fmt: skip
+    """One filter's outputs of a panel, staged as four rows, into its planes."""
+    line = TILE_OUT * cut.columns
+    for index in range(found):
+        top, left = runs[index, 3] * TILE_OUT, runs[index, 4] * TILE_OUT
+        rows = min(TILE_OUT, g.out_h - top)
+        wanted = min(runs[index, 1] * TILE_OUT, g.out_w - left)
+        place = ((runs[index, 2] * planes + plane) * g.out_h + top) * g.out_w + left
+        at = runs[index, 0] * TILE_OUT
+        for i in range(rows):
+            _copy(out, place + i * g.out_w, stage, at + i * line, wanted, cut.lanes)
+
+
+@compiled
+def _multiply(
+    u: Array, u_at: int, places: Array, size: int, v: Array, v_at: int, vectors: int, m: Array,
+    m_at: int, tile: int, begin: bool, count: int,
+) -> None:  # fmt: skip
+    """A tile of M, or, but to begin with, a tile that is added to it."""
+    target = m_at if begin else tile
+    multiply_tile(u, u_at, 1, MR, places, 0, size, v, v_at, vectors, m, target)
+    if not begin:
+        sums, added = m[m_at : m_at + count], m[tile : tile + count]
+        for j in range(count):
+            sums[j] += added[j]
+
+
+@compiled
+def _convolve(
+    start: int, stop: int, memory: Array, x: Array, weight: Array, u: Array, bias: Array,
+    activation: int, g: ConvGeometry, turned: bool, cut: _Cut, unsound: Array, out: Array,
+) -> None:  # fmt: skip
+    """Tasks (group, panel, part of the filters)."""
+    columns, line = cut.columns, cut.line
+    filters, depth = g.filters // g.groups, g.channels // g.groups
+    tiles = g.batch * cut.tile_rows * cut.tile_columns
+    v = memory[: ELEMENTS * cut.v_element]
+    memory = memory[v.size :]
+    tile, tile_size = ELEMENTS * cut.m_element, MR * columns
+    m = memory[: tile + tile_size]
+    memory = memory[m.size :]
+    stage = memory[: ELEMENTS * line]
+    memory = memory[stage.size :]
+    rows = memory[: TILE_IN * 2 * TILE_OUT * columns]
+    memory = memory[rows.size :]
+    result = memory[: TILE_OUT * TILE_OUT * columns]
+    memory = memory[result.size :]
+    taps = memory[: 9 * CHUNK * MR + cut.lanes]
+    memory = memory[taps.size :]
+    own, flags = memory[: memory.size - cut.lanes], memory[memory.size - cut.lanes :]
+    own_element = CHUNK * MR + _APART
+    flags[:] = memory.dtype.type(0)
+    zeros = np.zeros(cut.lanes, memory.dtype)
+    runs = np.empty((columns, 5), np.int64)
+    places = np.arange(CHUNK) * MR
+    for task in range(start, stop):
+        if unsound[0]:
+            return
+        part = task % cut.parts
+        panel = task // cut.parts % cut.panels
+        group = task // (cut.parts * cut.panels)
+        count = min(cut.tiles, tiles - panel * cut.tiles)
+        vectors = -(-count // cut.lanes)
+        found = _locate(panel * cut.tiles, count, cut, runs)
+        for k in range(depth):
+            _stage(x, group * depth + k, runs, found, count, g, cut, zeros, rows, stage)
+            for vector in range(0, count, cut.lanes):
+                transform_input(stage, vector, line, v, k * columns + vector, cut.v_element)
+        for block in range(cut.blocks * part // cut.parts, cut.blocks * (part + 1) // cut.parts):
+            u_block = (group * cut.blocks + block) * ELEMENTS * (_BLOCK // MR)
+            used = min(_BLOCK, filters - block * _BLOCK)
+            for k in range(0, depth, CHUNK):
+                size = min(CHUNK, depth - k)
+                if cut.own_filters:
+                    for r in range(-(-used // MR)):
+                        _transform_slice(
+                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, taps, cut,
+                            own, 0, own_element,
+                        )  # fmt: skip
+                        for e in range(ELEMENTS):
+                            _multiply(
+                                own, e * own_element, places, size,
+                                v, e * cut.v_element + k * columns, vectors,
+                                m, e * cut.m_element + r * tile_size, tile, k == 0, tile_size,
+                            )  # fmt: skip
+                    continue
+                for e in range(ELEMENTS):
+                    for r in range(-(-used // MR)):
+                        _multiply(
+                            u, (u_block + e * (_BLOCK // MR) + r) * cut.u_row + k * MR, places, size,
+                            v, e * cut.v_element + k * columns, vectors,
+                            m, e * cut.m_element + r * tile_size, tile, k == 0, tile_size,
+                        )  # fmt: skip
+            for f in range(used):
+                plane = group * filters + block * _BLOCK + f
+                for vector in range(0, count, cut.lanes):
+                    transform_output(
+                        m, f * columns + vector, cut.m_element, bias[plane],
+                        result, TILE_OUT * vector, TILE_OUT * columns, flags, 0,
+                    )  # fmt: skip
+                if activation != NONE:
+                    activate(activation, result)
+                _write(result, runs, found, plane, g.filters, g, cut, out)
+        for lane in range(cut.lanes):
+            if flags[lane] != 0 or np.isnan(flags[lane]):
+                unsound[0] = 1
+
+
+def _shared_filters(g: ConvGeometry, cut: _Cut) -> int:
+    """Elements of all transformed filters."""
+    return g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
+
+
+def convolve(
+    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array
+) -> bool:
+    """The convolution; False if some output is not finite, and out then holds nothing of use.
+
+    ``turned`` reads the weights of the convolution whose input gradient this one is.
+    """
+    dtype = out.dtype
+    cut = _cut(g, dtype, limits.threads())
+    if out.size == 0:
+        return True
+    pairs = g.groups * g.group_filters * g.group_channels
+    own = ELEMENTS * (CHUNK * MR + _APART)
+    taps = 9 * CHUNK * MR + cut.lanes
+    weight = flat(weight)
+    u = weight
+    if not cut.own_filters:
+        own = 0
+        u = scratch("winograd_filters", dtype, _shared_filters(g, cut))
+        run_with_scratch(
+            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS, dtype, taps,
+            weight, g, turned, cut, u,
+        )  # fmt: skip
+    unsound = np.zeros(1, np.int64)
+    elements = (
+        ELEMENTS * (cut.v_element + cut.m_element + cut.line)
+        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns
+        + taps + own + cut.lanes
+    )  # fmt: skip
+    run_with_scratch(
+        _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,
+        dtype, elements, flat(x), weight, u, bias, activation, g, turned, cut, unsound, flat(out),
+    )  # fmt: skip
+    return not unsound[0]
+
+
+def serves(g: ConvGeometry) -> bool:
+    """Whether this algorithm computes such a convolution."""
+    return (
+        (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w) == (3, 3, 1, 1)
+        and (g.dilation_h, g.dilation_w) == (1, 1)
+        and g.channels > 0
+        and g.filters > 0
+    )
+
+
+def pays(g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
+    """Whether it takes less time than the direct algorithm."""
+    if g.group_channels == 1:
+        return False
+    pixels = g.batch * g.out_h * g.out_w / lanes(dtype)
+    taps = g.groups * 9 * g.group_channels
+    direct = taps * pixels * (_PACK_TIME + _DIRECT_TIME * g.group_filters)
+    return _division(g, dtype, 1)[0] < direct
+
+
+def turned_geometry(g: ConvGeometry) -> ConvGeometry:
+    """The convolution of the gradient that is the input gradient of this one."""
+    return g._replace(
+        channels=g.filters,
+        filters=g.channels,
+        height=g.out_h,
+        width=g.out_w,
+        out_h=g.height,
+        out_w=g.width,
+        pad_top=2 - g.pad_top,
+        pad_left=2 - g.pad_left,
+    )
