@@ -123,9 +123,10 @@ def method(records: Sequence[Record]) -> str:
     return (
         f"{processor}, {isa}, {threads} threads, {machine['system']}; fastdl "
         f"{versions['fastdl']} ({', '.join(commits)}), {packages}; {span}. Limits of this "
-        f"machine, measured: {last.limits.all}. Made by `python -m benchmarks.report --measure`, "
-        f"which calls `fastdl bench`: single calls in turn in one process, the median of at least "
-        f"20, float32."
+        f"machine, measured: {last.limits.all}. Made by `fastdl bench --save`, whose runs and "
+        f"commands are in benchmarks/results/ (some time a part of the layers; "
+        f"`python -m benchmarks.report --measure` times all): single calls in turn in one process, "
+        f"the median of at least 20, float32."
     )
 
 
