@@ -12,8 +12,9 @@
 //              for inf:  x (x^2 - a^2)(x^2 - b^2)          (0, 0, 1)           1
 //   A^T[k][i] = point_i^k, and for infinity (0, 0, 0, 1)
 //
-// The scale belongs to G, to A^T or to neither's neighbour B^T: to that transform which is done the
-// least often. The functions below are the one-dimensional transforms of a vector of lanes each.
+// The scale may go to any one of the three matrices. The convolution gives it to A^T, so that few
+// tiles do not pay for it with every filter; the weight gradient to G^T, which it applies once. The
+// functions below are the one-dimensional transforms, of a vector of lanes each.
 #pragma once
 
 #include "isa.h"
