@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import for_range, get_or_insert_function
+from numba.core.cgutils import for_range
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
@@ -21,9 +21,11 @@ from .vectors import (
     alignment,
     data,
     features,
+    gather,
     lanes,
     load,
-    mangled,
+    masked_load,
+    masked_store,
     multiply_add,
     splat,
     vector_at,
@@ -147,20 +149,20 @@ def copy_window(
                 columns = builder.add(lane, splat(builder, args[5], integers))
                 inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
                 pointer = builder.bitcast(source_data, vector.as_pointer())
-                run = _masked_load(builder, pointer, builder.and_(inside, wanted), vector)
+                run = masked_load(builder, pointer, builder.and_(inside, wanted), vector)
                 run_block = builder.block
             with otherwise:
                 steps = builder.mul(lane, splat(builder, args[7], integers))
                 columns = builder.add(steps, splat(builder, args[5], integers))
                 inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
-                gathered = _gather(
+                gathered = gather(
                     builder, source_data, steps, builder.and_(inside, wanted), vector
                 )
                 gather_block = builder.block
         value = builder.phi(vector)
         value.add_incoming(run, run_block)
         value.add_incoming(gathered, gather_block)
-        _masked_store(builder, value, place, wanted)
+        masked_store(builder, value, place, wanted)
         return context.get_dummy_value()
 
     return signature, generate
@@ -198,42 +200,10 @@ def add_tile(
                     lane = ir.Constant(integers, list(range(offset, offset + vector.count)))
                     wanted = builder.icmp_signed("<", lane, splat(builder, args[2], integers))
                     target = vector_at(builder, out_row, I64(offset), vector)
-                    present = _masked_load(builder, target, wanted, vector)
+                    present = masked_load(builder, target, wanted, vector)
                     before = builder.select(args[7], fresh, present)
                     added = builder.fadd(load(builder, tile_row, I64(offset), vector), before)
-                    _masked_store(builder, added, target, wanted)
+                    masked_store(builder, added, target, wanted)
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
-    return _masked(
-        builder, f"load.{mangled(vector)}.p0", vector,
-        [pointer, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
-    )  # fmt: skip
-
-
-def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
-    _masked(
-        builder, f"store.{mangled(value.type)}.p0", ir.VoidType(),
-        [value, pointer, ir.IntType(32)(alignment(value.type)), mask],
-    )  # fmt: skip
-
-
-def _gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any:
-    pointers = builder.gep(
-        splat(builder, data, ir.VectorType(data.type, vector.count)),
-        [indices],
-        source_etype=vector.element,
-    )
-    return _masked(
-        builder, f"gather.{mangled(vector)}.v{vector.count}p0", vector,
-        [pointers, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
-    )  # fmt: skip
-
-
-def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
-    function_type = ir.FunctionType(result, [argument.type for argument in args])
-    function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
-    return builder.call(function, args)

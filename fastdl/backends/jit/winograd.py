@@ -32,7 +32,7 @@ import numpy as np
 from ...geometry import ConvGeometry
 from .. import limits
 from ..table import Array
-from .activation import NONE, activate
+from .activation import NONE, RELU, activate
 from .arrays import flat
 from .compiling import compiled
 from .microkernel import MR, multiply_tile, tile_columns
@@ -43,10 +43,10 @@ from .winograd_transforms import (
     TILE_IN,
     TILE_OUT,
     copy_vector,
-    split_columns,
+    transform_columns,
     transform_filter,
-    transform_input,
     transform_output,
+    transform_rows,
 )
 
 #: Products summed in registers before they are added to M.
@@ -85,7 +85,7 @@ class _Cut(NamedTuple):
     u_row: int  # of MR filters and all channels
     v_element: int
     m_element: int
-    line: int  # of a panel's staged inputs
+    line: int  # of the staged rows of a panel
     own_filters: bool  # a task transforms the filters it needs
 
 
@@ -126,7 +126,7 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
         -(-g.group_channels * MR // 16) * 16 + _APART,
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
-        columns + vector,
+        2 * TILE_OUT * columns + vector,
         panels <= _OWN_PANELS,
     )  # fmt: skip
 
@@ -193,13 +193,6 @@ def _copy(target: Array, place: int, source: Array, at: int, count: int, vector:
 
 
 @compiled
-def _clear(target: Array, begin: int, end: int, zeros: Array, vector: int) -> None:
-    """Zeros up to ``end``, and to the end of the last vector."""
-    for j in range(begin, end, vector):
-        copy_vector(target, j, zeros, 0)
-
-
-@compiled
 def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
     """Cut tiles ``first`` to ``first + count - 1`` into runs within one row of tiles.
 
@@ -222,47 +215,48 @@ def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
 
 
 @compiled
-def _stage(
-    x: Array, channel: int, runs: Array, found: int, count: int, g: ConvGeometry, cut: _Cut,
-    zeros: Array, rows: Array, stage: Array,
+def _place(
+    runs: Array, found: int, planes: int, direct: bool, g: ConvGeometry, inputs: Array,
+    outputs: Array,
 ) -> None:  # fmt: skip
-    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel.
+    """Where the tiles of a panel lie: in a line of staged rows, and in the first plane of out.
+
+    Not ``direct``, the outputs are staged as well, one tile after another. Those of no tile are read
+    at the first's place.
+    """
+    inputs[:], outputs[:] = 0, 0
+    for index in range(found):
+        first = runs[index, 0]
+        top, left = runs[index, 3] * TILE_OUT, runs[index, 4] * TILE_OUT
+        start = (runs[index, 2] * planes * g.out_h + top) * g.out_w + left
+        for tile in range(runs[index, 1]):
+            # The last two columns of a run have a place of their own.
+            inputs[first + tile] = TILE_OUT * (first + tile + index)
+            outputs[first + tile] = start + TILE_OUT * tile
+    if not direct:
+        for tile in range(outputs.size):
+            outputs[tile] = TILE_OUT * tile
+
+
+@compiled
+def _stage(
+    x: Array, channel: int, runs: Array, found: int, g: ConvGeometry, vector: int, rows: Array
+) -> None:
+    """``rows[i * line + position + j] = (B^T d)[i, j]`` of the tiles of a panel.
 
     What is written beyond a run's end is overwritten by the next.
     """
     line = rows.size // TILE_IN
     for index in range(found):
-        first, length = runs[index, 0], runs[index, 1]
         top = runs[index, 3] * TILE_OUT - g.pad_top
         left = runs[index, 4] * TILE_OUT - g.pad_left
-        wanted = length * TILE_OUT + TILE_IN - TILE_OUT
-        begin = min(wanted, max(0, -left))
-        end = max(begin, min(wanted, g.width - left))
         plane = (runs[index, 2] * g.channels + channel) * g.height
-        # All six before they are split: what was just written cannot be read again at once where
-        # the vectors are not the same.
-        for i in range(TILE_IN):
-            place = i * line
-            if 0 <= top + i < g.height:
-                at = (plane + top + i) * g.width + left
-                _clear(rows, place, place + begin, zeros, cut.lanes)
-                _copy(rows, place + begin, x, at + begin, end - begin, cut.lanes)
-                _clear(rows, place + end, place + wanted, zeros, cut.lanes)
-            else:
-                _clear(rows, place, place + wanted, zeros, cut.lanes)
-        for i in range(TILE_IN):
-            place = i * TILE_IN * cut.line + first
-            for tile in range(0, length, cut.lanes):
-                split_columns(rows, i * line + TILE_OUT * tile, stage, place + tile, cut.line)
-    if count % cut.lanes:
-        for element in range(ELEMENTS):
-            _clear(
-                stage,
-                element * cut.line + count,
-                element * cut.line + cut.columns,
-                zeros,
-                cut.lanes,
-            )
+        at = (plane + top) * g.width + left
+        place = TILE_OUT * (runs[index, 0] + index)
+        for j in range(0, TILE_OUT * runs[index, 1] + TILE_IN - TILE_OUT, vector):
+            transform_columns(
+                x, at + j, g.width, g.height, left + j, top, rows, place + j, line
+            )  # fmt: skip
 
 
 @compiled
@@ -302,17 +296,20 @@ def _convolve(
     activation: int, g: ConvGeometry, turned: bool, cut: _Cut, unsound: Array, out: Array,
 ) -> None:  # fmt: skip
     """Tasks (group, panel, part of the filters)."""
-    columns, line = cut.columns, cut.line
+    columns, line = cut.columns, TILE_OUT * cut.columns
     filters, depth = g.filters // g.groups, g.channels // g.groups
     tiles = g.batch * cut.tile_rows * cut.tile_columns
+    area = g.out_h * g.out_w
+    # Whole tiles go straight into the output, others by way of a stage.
+    finished = activation in (NONE, RELU)
+    whole = finished and g.out_h % TILE_OUT == 0 and g.out_w % TILE_OUT == 0
+    lowest = memory.dtype.type(0 if activation == RELU else -np.inf)
     v = memory[: ELEMENTS * cut.v_element]
     memory = memory[v.size :]
     tile, tile_size = ELEMENTS * cut.m_element, MR * columns
     m = memory[: tile + tile_size]
     memory = memory[m.size :]
-    stage = memory[: ELEMENTS * line]
-    memory = memory[stage.size :]
-    rows = memory[: TILE_IN * 2 * TILE_OUT * columns]
+    rows = memory[: TILE_IN * cut.line]
     memory = memory[rows.size :]
     result = memory[: TILE_OUT * TILE_OUT * columns]
     memory = memory[result.size :]
@@ -321,8 +318,8 @@ def _convolve(
     own, flags = memory[: memory.size - cut.lanes], memory[memory.size - cut.lanes :]
     own_element = CHUNK * MR + _APART
     flags[:] = memory.dtype.type(0)
-    zeros = np.zeros(cut.lanes, memory.dtype)
     runs = np.empty((columns, 5), np.int64)
+    inputs, outputs = np.empty(columns, np.int64), np.empty(columns, np.int64)
     places = np.arange(CHUNK) * MR
     for task in range(start, stop):
         if unsound[0]:
@@ -333,10 +330,14 @@ def _convolve(
         count = min(cut.tiles, tiles - panel * cut.tiles)
         vectors = -(-count // cut.lanes)
         found = _locate(panel * cut.tiles, count, cut, runs)
+        direct = whole and count % cut.lanes == 0
+        _place(runs, found, g.filters, direct, g, inputs, outputs)
         for k in range(depth):
-            _stage(x, group * depth + k, runs, found, count, g, cut, zeros, rows, stage)
+            _stage(x, group * depth + k, runs, found, g, cut.lanes, rows)
             for vector in range(0, count, cut.lanes):
-                transform_input(stage, vector, line, v, k * columns + vector, cut.v_element)
+                transform_rows(
+                    rows, inputs, vector, cut.line, v, k * columns + vector, cut.v_element
+                )  # fmt: skip
         for block in range(cut.blocks * part // cut.parts, cut.blocks * (part + 1) // cut.parts):
             u_block = (group * cut.blocks + block) * ELEMENTS * (_BLOCK // MR)
             used = min(_BLOCK, filters - block * _BLOCK)
@@ -365,13 +366,20 @@ def _convolve(
             for f in range(used):
                 plane = group * filters + block * _BLOCK + f
                 for vector in range(0, count, cut.lanes):
-                    transform_output(
-                        m, f * columns + vector, cut.m_element, bias[plane],
-                        result, TILE_OUT * vector, TILE_OUT * columns, flags, 0,
-                    )  # fmt: skip
-                if activation != NONE:
-                    activate(activation, result)
-                _write(result, runs, found, plane, g.filters, g, cut, out)
+                    if direct:
+                        transform_output(
+                            m, f * columns + vector, cut.m_element, bias[plane], lowest,
+                            out, plane * area, outputs, vector, g.out_w, flags,
+                        )  # fmt: skip
+                    else:
+                        transform_output(
+                            m, f * columns + vector, cut.m_element, bias[plane], lowest,
+                            result, 0, outputs, vector, line, flags,
+                        )  # fmt: skip
+                if not direct:
+                    if not finished:
+                        activate(activation, result)
+                    _write(result, runs, found, plane, g.filters, g, cut, out)
         for lane in range(cut.lanes):
             if flags[lane] != 0 or np.isnan(flags[lane]):
                 unsound[0] = 1
@@ -407,8 +415,8 @@ def convolve(
         )  # fmt: skip
     unsound = np.zeros(1, np.int64)
     elements = (
-        ELEMENTS * (cut.v_element + cut.m_element + cut.line)
-        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns
+        ELEMENTS * (cut.v_element + cut.m_element)
+        + TILE_IN * cut.line + (TILE_OUT * TILE_OUT + MR) * cut.columns
         + taps + own + cut.lanes
     )  # fmt: skip
     run_with_scratch(
