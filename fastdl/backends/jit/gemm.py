@@ -31,7 +31,7 @@ from ..table import Array
 from .activation import NONE, activate
 from .compiling import compiled
 from .microkernel import MR, add_tile, copy_window, multiply_tile, tile_columns
-from .pool import PIECES_PER_THREAD, run_with_scratch
+from .pool import TASKS_PER_THREAD, run_with_scratch
 from .vectors import lanes
 
 #: Products summed in float32 before they are added to the output.
@@ -254,7 +254,7 @@ def multiply(
     columns = tile_columns(out.dtype)
     pixels = grid.batch * grid.height * grid.width
     panels = -(-pixels // columns)
-    wanted = PIECES_PER_THREAD * limits.threads()
+    wanted = TASKS_PER_THREAD * limits.threads()
     task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
     panel_tasks = -(-panels // task_panels)
     # Few pixels: share out the rows as well.

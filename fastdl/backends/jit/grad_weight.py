@@ -24,7 +24,7 @@ from .arrays import flat
 from .compiling import compiled
 from .gemm import KC, Grid, Image, Taps, locate, pack
 from .microkernel import MR, add_tile, multiply_tile, tile_columns
-from .pool import PIECES_PER_THREAD, run, run_with_scratch, scratch
+from .pool import TASKS_PER_THREAD, run, run_with_scratch, scratch
 from .vectors import lanes
 
 #: Elements of the transposed gradient of one block, about.
@@ -133,7 +133,7 @@ def backward_weight(grad: Array, x: Array, taps: Taps, geometry: ConvGeometry, o
     if pixels == 0:
         out.fill(0)
         return
-    wanted = PIECES_PER_THREAD * limits.threads()
+    wanted = TASKS_PER_THREAD * limits.threads()
     share = -(-depth * g.groups // wanted)
     task_taps = min(_TASK_TAPS, -(-share // MR) * MR)
     panels = -(-g.group_filters // columns)

@@ -74,6 +74,14 @@ def load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
     return builder.load(vector_at(builder, pointer, index, vector), align=alignment(vector))
 
 
+def prefetch(builder: Any, pointer: Any, write: bool = False) -> None:
+    """Ask for the cache line at ``pointer``, which may be anywhere."""
+    byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    function_type = ir.FunctionType(ir.VoidType(), [byte.type, I32, I32, I32])
+    function = get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, [byte, I32(int(write)), I32(3), I32(1)])
+
+
 def masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
     return _masked(
         builder, f"load.{mangled(vector)}.p0", vector,

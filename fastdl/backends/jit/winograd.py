@@ -36,7 +36,7 @@ from .activation import NONE, RELU, activate
 from .arrays import flat
 from .compiling import compiled
 from .microkernel import MR, multiply_tile, tile_columns
-from .pool import run_with_scratch, scratch
+from .pool import run, run_with_scratch, scratch
 from .vectors import lanes
 from .winograd_transforms import (
     ELEMENTS,
@@ -134,48 +134,40 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
 @compiled
 def _transform_slice(
     weight: Array, g: ConvGeometry, turned: bool, group: int, first: int, k: int, size: int,
-    taps: Array, cut: _Cut, u: Array, place: int, stride: int,
+    vector: int, positions: Array, u: Array, place: int, stride: int,
 ) -> None:  # fmt: skip
     """``u[place + e * stride + c * MR + f]`` of MR filters from ``first`` and channels from ``k`` on.
 
-    In a turned convolution the weights lie (channel, filter).
+    In a turned convolution the weights lie (channel, filter). Lanes of no filter or channel repeat
+    the last.
     """
     filters, channels = g.filters // g.groups, g.channels // g.groups
     filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
-    zero = taps.dtype.type(0)
-    line = CHUNK * MR
-    for f in range(MR):
-        begin = group * filters * channels * 9 + (first + f) * filter_step + k * channel_step
-        for tap in range(9):
-            lane = taps[tap * line + f : (tap + 1) * line]
-            if first + f < filters:
-                read = weight[begin + (8 - tap if turned else tap) :]
-                for c in range(size):
-                    # Unsigned: nothing to add to what is below zero.
-                    lane[np.uint64(c * MR)] = read[np.uint64(c * channel_step)]
-            else:
-                for c in range(size):
-                    lane[np.uint64(c * MR)] = zero
-    for at in range(0, size * MR, cut.lanes):
-        transform_filter(taps, at, line, u, place + at, stride)
+    begin = group * filters * channels * 9 + first * filter_step + k * channel_step
+    last = filters - first - 1
+    for at in range(0, size * MR, vector):
+        for lane in range(vector):
+            f, c = min((at + lane) % MR, last), min((at + lane) // MR, size - 1)
+            positions[lane] = f * filter_step + c * channel_step
+        transform_filter(weight, begin, positions, turned, u, place + at, stride)
 
 
 @compiled
 def _transform_filters(
-    start: int, stop: int, taps: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut,
-    u: Array,
+    start: int, stop: int, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut, u: Array
 ) -> None:  # fmt: skip
     """Tasks (group, MR filters) into the filters that all tasks share."""
     channels = g.channels // g.groups
     slices = -(-(g.filters // g.groups) // MR)
+    positions = np.empty(cut.lanes, np.int64)
     for task in range(start, stop):
         group, first = task // slices, task % slices * MR
         block = group * cut.blocks + first // _BLOCK
         row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
         for k in range(0, channels, CHUNK):
             _transform_slice(
-                weight, g, turned, group, first, k, min(CHUNK, channels - k), taps, cut, u,
-                row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
+                weight, g, turned, group, first, k, min(CHUNK, channels - k), cut.lanes, positions,
+                u, row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
             )  # fmt: skip
 
 
@@ -246,7 +238,7 @@ def _stage(
 
     What is written beyond a run's end is overwritten by the next.
     """
-    line = rows.size // TILE_IN
+    line, area = rows.size // TILE_IN, g.height * g.width
     for index in range(found):
         top = runs[index, 3] * TILE_OUT - g.pad_top
         left = runs[index, 4] * TILE_OUT - g.pad_left
@@ -255,7 +247,7 @@ def _stage(
         place = TILE_OUT * (runs[index, 0] + index)
         for j in range(0, TILE_OUT * runs[index, 1] + TILE_IN - TILE_OUT, vector):
             transform_columns(
-                x, at + j, g.width, g.height, left + j, top, rows, place + j, line
+                x, at + j, g.width, g.height, left + j, top, area, rows, place + j, line
             )  # fmt: skip
 
 
@@ -313,13 +305,12 @@ def _convolve(
     memory = memory[rows.size :]
     result = memory[: TILE_OUT * TILE_OUT * columns]
     memory = memory[result.size :]
-    taps = memory[: 9 * CHUNK * MR + cut.lanes]
-    memory = memory[taps.size :]
     own, flags = memory[: memory.size - cut.lanes], memory[memory.size - cut.lanes :]
     own_element = CHUNK * MR + _APART
     flags[:] = memory.dtype.type(0)
     runs = np.empty((columns, 5), np.int64)
     inputs, outputs = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    filters_at = np.empty(cut.lanes, np.int64)
     places = np.arange(CHUNK) * MR
     for task in range(start, stop):
         if unsound[0]:
@@ -346,8 +337,8 @@ def _convolve(
                 if cut.own_filters:
                     for r in range(-(-used // MR)):
                         _transform_slice(
-                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, taps, cut,
-                            own, 0, own_element,
+                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, cut.lanes,
+                            filters_at, own, 0, own_element,
                         )  # fmt: skip
                         for e in range(ELEMENTS):
                             _multiply(
@@ -369,12 +360,12 @@ def _convolve(
                     if direct:
                         transform_output(
                             m, f * columns + vector, cut.m_element, bias[plane], lowest,
-                            out, plane * area, outputs, vector, g.out_w, flags,
+                            out, plane * area, outputs, vector, g.out_w, area, flags,
                         )  # fmt: skip
                     else:
                         transform_output(
                             m, f * columns + vector, cut.m_element, bias[plane], lowest,
-                            result, 0, outputs, vector, line, flags,
+                            result, 0, outputs, vector, line, 0, flags,
                         )  # fmt: skip
                 if not direct:
                     if not finished:
@@ -403,21 +394,20 @@ def convolve(
         return True
     pairs = g.groups * g.group_filters * g.group_channels
     own = ELEMENTS * (CHUNK * MR + _APART)
-    taps = 9 * CHUNK * MR + cut.lanes
     weight = flat(weight)
     u = weight
     if not cut.own_filters:
         own = 0
         u = scratch("winograd_filters", dtype, _shared_filters(g, cut))
-        run_with_scratch(
-            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS, dtype, taps,
+        run(
+            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS,
             weight, g, turned, cut, u,
         )  # fmt: skip
     unsound = np.zeros(1, np.int64)
     elements = (
         ELEMENTS * (cut.v_element + cut.m_element)
         + TILE_IN * cut.line + (TILE_OUT * TILE_OUT + MR) * cut.columns
-        + taps + own + cut.lanes
+        + own + cut.lanes
     )  # fmt: skip
     run_with_scratch(
         _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,

@@ -27,6 +27,7 @@ from .vectors import (
     load,
     masked_load,
     multiply_add,
+    prefetch,
     splat,
     vector_at,
     vector_type,
@@ -166,54 +167,62 @@ def _memory(context: Any, builder: Any, array_type: Any, array: Any, start: Any)
     return _Memory(builder, data(context, builder, array_type, array), vector).at(start)
 
 
-def _transform(rows: int, transform: Transform) -> Callable[..., Any]:
-    """The intrinsic that transforms square matrices of so many rows into matrices of 6 rows."""
+@intrinsic
+def transform_filter(
+    typing: Any, weight: Any, at: Any, positions: Any, turned: Any, u: Any, place: Any, stride: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``u[place + (6 i + j) * stride + l] = (G g G^T)[i, j]`` of lane l, without the scale.
 
-    def typed(
-        typing: Any, source: Any, at: Any, stride: Any, out: Any, place: Any, out_stride: Any
-    ) -> tuple[Any, Callable[..., Any]]:
-        size = types.intp
-        signature = types.void(source, size, size, out, size, size)
+    The nine taps of g are read from ``weight[at + positions[l]]`` on, backwards if ``turned``.
+    """
+    size = types.intp
+    signature = types.void(weight, size, positions, types.boolean, u, size, size)
 
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            source_type, out_type = signature.args[0], signature.args[3]
-            v = _Arithmetic(builder, vector_type(out_type.dtype, context))
-            matrix = _memory(context, builder, source_type, args[0], args[1]).load_matrix(
-                rows, rows, args[2]
-            )
-            result = _memory(context, builder, out_type, args[3], args[4])
-            result.store_matrix(_both_ways(transform, v, matrix), args[5])
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        weight_type, positions_type, u_type = (signature.args[i] for i in (0, 2, 4))
+        vector = vector_type(u_type.dtype, context)
+        filters = _tile_starts(context, builder, positions_type, args[2], I64(0), vector.count)
+        source = _memory(context, builder, weight_type, args[0], args[1])
 
-        return signature, generate
+        def four(first: int) -> Values:
+            taps = source.at(I64(first))
+            return _columns_of(builder, [taps.load_four(start) for start in filters])
 
-    return typed
+        forwards = [*four(0), *four(4), four(5)[3]]
+        taps = [
+            builder.select(args[3], one, other)
+            for one, other in zip(reversed(forwards), forwards, strict=True)
+        ]
+        matrix = [taps[i : i + 3] for i in range(0, 9, 3)]
+        result = _memory(context, builder, u_type, args[4], args[5])
+        result.store_matrix(_both_ways(_filter, _Arithmetic(builder, vector), matrix), args[6])
+        return context.get_dummy_value()
 
-
-#: ``(source, at, stride, out, place, out_stride)``, 3 x 3 to 6 x 6: element (i, j) of a matrix of vectors is read at
-#: ``at + (i * columns + j) * stride``, and of the result written at ``place + (6 i + j) * out_stride``.
-transform_filter = intrinsic(_transform(3, _filter))
+    return signature, generate
 
 
 @intrinsic
 def transform_columns(
-    typing: Any, x: Any, at: Any, width: Any, height: Any, column: Any, top: Any, out: Any,
-    place: Any, line: Any,
+    typing: Any, x: Any, at: Any, width: Any, height: Any, column: Any, top: Any, ahead: Any,
+    out: Any, place: Any, line: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """B^T d of a vector of neighbouring pixels: ``out[place + i * line + l]``, six rows i.
 
     Row j of d is read at ``x[at + j * width + l]``, the pixel of row ``top + j`` and column
-    ``column + l`` of an image of ``height`` and ``width``; outside of it d is zero.
+    ``column + l`` of an image of ``height`` and ``width``; outside of it d is zero. What is ``ahead``
+    of it in x is asked for.
     """
     size = types.intp
-    signature = types.void(x, size, size, size, size, size, out, size, size)
+    signature = types.void(x, size, size, size, size, size, size, out, size, size)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x_type, out_type = signature.args[0], signature.args[6]
+        x_type, out_type = signature.args[0], signature.args[7]
         width, height, column, top = args[2:6]
         vector = vector_type(out_type.dtype, context)
         source = _memory(context, builder, x_type, args[0], args[1])
         starts = [builder.mul(width, width.type(j)) for j in range(TILE_IN)]
+        for start in starts:
+            prefetch(builder, source.pointer(builder.add(start, args[6])))
         inside = builder.and_(
             _within(builder, top, height, TILE_IN), _within(builder, column, width, vector.count)
         )
@@ -236,8 +245,8 @@ def transform_columns(
         for row, from_whole, from_cut in zip(rows, whole, cut, strict=True):
             row.add_incoming(from_whole, whole_block)
             row.add_incoming(from_cut, cut_block)
-        result = _memory(context, builder, out_type, args[6], args[7])
-        result.store_matrix([_input(_Arithmetic(builder, vector), rows)], args[8])
+        result = _memory(context, builder, out_type, args[7], args[8])
+        result.store_matrix([_input(_Arithmetic(builder, vector), rows)], args[9])
         return context.get_dummy_value()
 
     return signature, generate
@@ -287,33 +296,35 @@ def transform_rows(
 @intrinsic
 def transform_output(
     typing: Any, m: Any, at: Any, stride: Any, bias: Any, lowest: Any, out: Any, place: Any,
-    positions: Any, first: Any, line: Any, unsound: Any,
+    positions: Any, first: Any, line: Any, ahead: Any, unsound: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``out[place + positions[first + l] + i * line + j] = max(Y[i, j] + bias, lowest)`` of lane l.
 
     Element e of M is read at ``at + e * stride``. The vector at the beginning of ``unsound`` becomes
-    NaN where an output is not finite.
+    NaN where an output is not finite. What is ``ahead`` in out is asked for.
     """
     size = types.intp
     signature = types.void(
-        m, size, size, m.dtype, m.dtype, out, size, positions, size, size, unsound
+        m, size, size, m.dtype, m.dtype, out, size, positions, size, size, size, unsound
     )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        m_type, out_type, positions_type, unsound_type = (signature.args[i] for i in (0, 5, 7, 10))
+        m_type, out_type, positions_type, unsound_type = (signature.args[i] for i in (0, 5, 7, 11))
         vector = vector_type(m_type.dtype, context)
         v = _Arithmetic(builder, vector)
         products = _memory(context, builder, m_type, args[0], args[1])
         y = _both_ways(_output, v, products.load_matrix(TILE_IN, TILE_IN, args[2]))
         # The first and the last together hold every product of the tile.
         corners = v.add(v.add(y[0][0], y[0][3]), v.add(y[3][0], y[3][3]))
-        flags = _memory(context, builder, unsound_type, args[10], I64(0))
+        flags = _memory(context, builder, unsound_type, args[11], I64(0))
         flags.store(I64(0), v.combine(0.0, corners, flags.load(I64(0))))
         added, floor = splat(builder, args[3], vector), splat(builder, args[4], vector)
         tiles = _tile_starts(context, builder, positions_type, args[7], args[8], vector.count)
         result = _memory(context, builder, out_type, args[5], args[6])
         for i, row in enumerate(y):
             to = result.at(builder.mul(args[9], args[9].type(i)))
+            for tile in tiles[:: TILE_OUT]:
+                prefetch(builder, to.pointer(builder.add(tile, args[10])), write=True)
             finished = [v.at_least(floor, v.add(value, added)) for value in row]
             for tile, four in zip(tiles, _tiles_of(builder, finished), strict=True):
                 to.store_four(tile, four)
