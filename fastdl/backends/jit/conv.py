@@ -13,6 +13,7 @@ conv2d_grad_weight     grad_weight                depthwise            (the dire
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
+from ..common import Prepared
 from ..table import Activation, Algorithm, Array
 from . import depthwise, grad_weight, winograd
 from .activation import CODES, NONE
@@ -36,13 +38,22 @@ def conv2d_algorithms(
     """Those that serve such a convolution, the one to choose first."""
     if not winograd.serves(geometry):
         return ("direct",)
-    if dtype == np.float32 and winograd.pays(geometry, dtype):
+    if dtype == np.float32 and winograd.pays(geometry, dtype, prepared):
         return "winograd", "direct"
     return "direct", "winograd"
 
 
 def _by_winograd(algorithm: Algorithm, g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
     return (algorithm or conv2d_algorithms(g, dtype)[0]) == "winograd"
+
+
+def conv2d_bytes(
+    geometry: ConvGeometry, dtype: np.dtype[Any], algorithm: str, prepared: bool = False
+) -> tuple[None, int]:
+    """What packed filters take; what a call works in is not told."""
+    if not prepared or algorithm != "winograd":
+        return None, 0
+    return None, winograd.packed_elements(geometry, dtype) * dtype.itemsize
 
 
 def conv2d(
@@ -55,10 +66,45 @@ def conv2d(
     algorithm: Algorithm = None,
 ) -> None:
     """``out = f(bias + sum of x * weight over the window)``."""
-    g = geometry
+    _convolve(x, weight, bias, geometry, activation, out, algorithm, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Prepared):
+    """A convolution whose filters are transformed, where that is of use."""
+
+    packed: Array | None
+
+    def run(self, x: Array, out: Array) -> None:
+        """Compute it, x and out being checked."""
+        _convolve(
+            x, self.weight, self.bias, self.geometry, self.activation, out, self.algorithm,
+            self.packed,
+        )  # fmt: skip
+
+
+def conv2d_prepared(
+    weight: Array,
+    bias: Array | None,
+    geometry: ConvGeometry,
+    activation: Activation,
+    algorithm: Algorithm,
+) -> Prepared:
+    """`conv2d` with these weights."""
+    packed = None
+    if _by_winograd(algorithm, geometry, weight.dtype):
+        packed = np.zeros(winograd.packed_elements(geometry, weight.dtype), weight.dtype)
+        winograd.pack(weight, geometry, False, packed)
+    return _Prepared(conv2d, weight, bias, geometry, activation, algorithm, packed)
+
+
+def _convolve(
+    x: Array, weight: Array, bias: Array | None, g: ConvGeometry, activation: Activation,
+    out: Array, algorithm: Algorithm, packed: Array | None,
+) -> None:  # fmt: skip
     added = np.zeros(g.filters, out.dtype) if bias is None else flat(bias)
     if _by_winograd(algorithm, g, out.dtype) and winograd.convolve(
-        x, weight, added, CODES[activation], g, False, out
+        x, weight, added, CODES[activation], g, False, out, packed
     ):
         return
     if g.group_channels == 1:

@@ -138,8 +138,8 @@ def locate(
 
 @compiled
 def pack(
-    packed: Array, line: int, source: Array, start: int, taps: Taps, first: int, last: int,
-    image: Image, runs: Array, found: int,
+    packed: Array, line: int, vector: int, source: Array, start: int, taps: Taps, first: int,
+    last: int, image: Image, runs: Array, found: int,
 ) -> None:  # fmt: skip
     """``packed[(k - first) * line + q] = source at product k of pixel q``, zero outside."""
     # Read here: in the loops below each reading of a field would count references.
@@ -147,6 +147,8 @@ def pack(
     area, width, step = image.height * image.width, image.width, image.step_w
     for index in range(found):
         count = runs[index, 1]
+        # The next run, or the next line's first, writes over what is too much.
+        room = runs[index, 0] + vector <= line
         for tap in range(tap_row.size):
             row, column = runs[index, 3] + tap_row[tap], runs[index, 4] + tap_column[tap]
             # A row outside of the image is a row of no columns.
@@ -156,7 +158,9 @@ def pack(
             place = (k - first) * line + runs[index, 0]
             base = start + runs[index, 2] + first_channel * area + row * width + column
             while k < last:
-                copy_window(packed, place, count, source, base, column, columns, step)
+                copy_window(
+                    packed, place, count, room, source, base, column, columns, step
+                )  # fmt: skip
                 k += tap_row.size
                 place += tap_row.size * line
                 base += area
@@ -216,8 +220,8 @@ def _products(
                 count = min(columns, last_pixel - q)
                 found = locate(q, count, blocks.lanes, image, grid, runs)
                 pack(
-                    packed, columns, source, group * image.group, taps, k, k_end, image, runs,
-                    found,
+                    packed, columns, blocks.lanes, source, group * image.group, taps, k, k_end,
+                    image, runs, found,
                 )  # fmt: skip
                 found = join(runs, found, grid.step_w)
                 vectors = -(-count // blocks.lanes)

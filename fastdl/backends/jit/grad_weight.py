@@ -96,7 +96,10 @@ def _products(
         for q in range(first, last, KC):
             count = min(KC, last - q)
             found = locate(q, count, sizes.lanes, image, grid, runs)
-            pack(packed, _LINE, x, group * image.group, taps, k, k_end, image, runs, found)
+            pack(
+                packed, _LINE, sizes.lanes, x, group * image.group, taps, k, k_end, image, runs,
+                found,
+            )  # fmt: skip
             for panel in range(sizes.panels):
                 used = min(columns, sizes.filters - panel * columns)
                 start_b = ((group * sizes.panels + panel) * (last - first) + q - first) * columns

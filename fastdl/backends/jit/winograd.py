@@ -64,7 +64,7 @@ _OWN_PANELS = 2
 
 # Nanoseconds, as measured (AVX2, one thread), by which the work is cut and the algorithm chosen.
 #: The transforms of a vector of tiles of one channel, and of one filter; of a filter's one channel.
-_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 220.0, 125.0, 8.6
+_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 90.0, 60.0, 6.0
 #: The 36 products of one channel and filter, by the vectors of tiles in a panel.
 _PRODUCT_TIMES = 13.0, 14.5, 19.7
 #: The direct algorithm's packing of a vector of pixels for one tap, and its product.
@@ -90,8 +90,13 @@ class _Cut(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[float, int, int]:
-    """(time, vectors of tiles in a panel, parts of the filters): the division of least time."""
+def _division(
+    g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool = False
+) -> tuple[float, int, int]:
+    """(time, vectors of tiles in a panel, parts of the filters): the division of least time.
+
+    ``packed``: the filters are transformed already.
+    """
     vector = lanes(dtype)
     tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
@@ -103,7 +108,8 @@ def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[floa
         pairs = g.group_channels * filters
         task = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
         task += _PRODUCT_TIMES[vectors - 1] * pairs
-        task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
+        if not packed:
+            task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
         return -(-g.groups * panels * parts // threads) * task, vectors, parts
 
     most = min(blocks, 2 * threads) if threads > 1 else 1
@@ -114,11 +120,11 @@ def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[floa
     )
 
 
-def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
+def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
-    _, vectors, parts = _division(g, dtype, threads)
+    _, vectors, parts = _division(g, dtype, threads, packed)
     tiles = vectors * vector
     panels = -(-g.batch * rows * row_tiles // tiles)
     return _Cut(
@@ -127,7 +133,7 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
         2 * TILE_OUT * columns + vector,
-        panels <= _OWN_PANELS,
+        not packed and panels <= _OWN_PANELS,
     )  # fmt: skip
 
 
@@ -376,33 +382,42 @@ def _convolve(
                 unsound[0] = 1
 
 
-def _shared_filters(g: ConvGeometry, cut: _Cut) -> int:
+def packed_elements(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
     """Elements of all transformed filters."""
+    cut = _cut(g, dtype, 1, True)
     return g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
 
 
+def pack(weight: Array, g: ConvGeometry, turned: bool, u: Array) -> None:
+    """Transform all filters into u, of `packed_elements`."""
+    pairs = g.groups * g.group_filters * g.group_channels
+    run(
+        _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS,
+        flat(weight), g, turned, _cut(g, u.dtype, 1, True), u,
+    )  # fmt: skip
+
+
 def convolve(
-    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array
-) -> bool:
+    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array,
+    packed: Array | None = None,
+) -> bool:  # fmt: skip
     """The convolution; False if some output is not finite, and out then holds nothing of use.
 
-    ``turned`` reads the weights of the convolution whose input gradient this one is.
+    ``turned`` reads the weights of the convolution whose input gradient this one is. ``packed`` is
+    what `pack` made of them.
     """
-    dtype = out.dtype
-    cut = _cut(g, dtype, limits.threads())
     if out.size == 0:
         return True
+    dtype, u = out.dtype, packed
+    cut = _cut(g, dtype, limits.threads(), packed is not None)
     pairs = g.groups * g.group_filters * g.group_channels
-    own = ELEMENTS * (CHUNK * MR + _APART)
-    weight = flat(weight)
-    u = weight
-    if not cut.own_filters:
+    if cut.own_filters:
+        own, u = ELEMENTS * (CHUNK * MR + _APART), flat(weight)
+    else:
         own = 0
-        u = scratch("winograd_filters", dtype, _shared_filters(g, cut))
-        run(
-            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS,
-            weight, g, turned, cut, u,
-        )  # fmt: skip
+        if u is None:
+            u = scratch("winograd_filters", dtype, packed_elements(g, dtype))
+            pack(weight, g, turned, u)
     unsound = np.zeros(1, np.int64)
     elements = (
         ELEMENTS * (cut.v_element + cut.m_element)
@@ -411,7 +426,8 @@ def convolve(
     )  # fmt: skip
     run_with_scratch(
         _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,
-        dtype, elements, flat(x), weight, u, bias, activation, g, turned, cut, unsound, flat(out),
+        dtype, elements, flat(x), flat(weight), u, bias, activation, g, turned, cut, unsound,
+        flat(out),
     )  # fmt: skip
     return not unsound[0]
 
@@ -426,14 +442,14 @@ def serves(g: ConvGeometry) -> bool:
     )
 
 
-def pays(g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
-    """Whether it takes less time than the direct algorithm."""
+def pays(g: ConvGeometry, dtype: np.dtype[Any], packed: bool = False) -> bool:
+    """Whether it takes less time than the direct algorithm, of ``packed`` filters or others."""
     if g.group_channels == 1:
         return False
     pixels = g.batch * g.out_h * g.out_w / lanes(dtype)
     taps = g.groups * 9 * g.group_channels
     direct = taps * pixels * (_PACK_TIME + _DIRECT_TIME * g.group_filters)
-    return _division(g, dtype, 1)[0] < direct
+    return _division(g, dtype, 1, packed)[0] < direct
 
 
 def turned_geometry(g: ConvGeometry) -> ConvGeometry:
