@@ -64,11 +64,11 @@ _OWN_PANELS = 2
 
 # Nanoseconds, as measured (AVX2, one thread), by which the work is cut and the algorithm chosen.
 #: The transforms of a vector of tiles of one channel, and of one filter; of a filter's one channel.
-_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 90.0, 60.0, 6.0
+_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 90.0, 125.0, 6.0
 #: The 36 products of one channel and filter, by the vectors of tiles in a panel.
 _PRODUCT_TIMES = 13.0, 14.5, 19.7
 #: The direct algorithm's packing of a vector of pixels for one tap, and its product.
-_PACK_TIME, _DIRECT_TIME = 6.4, 0.22
+_PACK_TIME, _DIRECT_TIME = 8.0, 0.19
 
 
 class _Cut(NamedTuple):
