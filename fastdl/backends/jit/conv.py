@@ -108,7 +108,7 @@ def _convolve(
     ):
         return
     if g.group_channels == 1:
-        depthwise.forward(x, weight, added, g, CODES[activation], out)
+        depthwise.forward(x, weight, added, g, CODES[activation], forward_taps(g), out)
         return
     area, depth = g.height * g.width, g.group_channels * g.kernel_h * g.kernel_w
     multiply(
@@ -154,9 +154,6 @@ def conv2d_grad_input(
         none = np.zeros(g.channels, out.dtype)
         if winograd.convolve(grad, weight, none, NONE, winograd.turned_geometry(g), True, out):
             return
-    if g.group_channels == 1:
-        depthwise.backward_input(grad, weight, g, out)
-        return
     phases = _phases(g)
     if len(phases) < min(g.stride_h, g.height) * min(g.stride_w, g.width):
         out.fill(0)
@@ -171,6 +168,9 @@ def conv2d_grad_input(
             g.batch, -(-(g.height - row) // g.stride_h), -(-(g.width - column) // g.stride_w),
             g.channels, g.height * g.width, g.width, row, column, g.stride_h, g.stride_w,
         )  # fmt: skip
+        if g.group_channels == 1:
+            depthwise.backward_input(grad, weight, g, _one_filter(taps), grid, out)
+            continue
         multiply(flat(grad), flat(weight), bias, NONE, taps, image, grid, rows, flat(out))
 
 
@@ -184,6 +184,11 @@ def _phases(g: ConvGeometry) -> list[tuple[int, int, Taps]]:
         for row, a in rows.items()
         for column, b in columns.items()
     ]
+
+
+def _one_filter(taps: Taps) -> Taps:
+    """The taps of the first filter alone."""
+    return taps._replace(factor=taps.factor[: taps.row.size])
 
 
 def _phase_taps(
@@ -220,7 +225,7 @@ def conv2d_grad_weight(
 ) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
     if geometry.group_channels == 1:
-        depthwise.backward_weight(grad, x, geometry, out)
+        depthwise.backward_weight(grad, x, geometry, forward_taps(geometry), out)
     else:
         grad_weight.backward_weight(grad, x, forward_taps(geometry), geometry, out)
 

@@ -145,6 +145,7 @@ def pack(
     # Read here: in the loops below each reading of a field would count references.
     tap_row, tap_column = taps.row, taps.column
     area, width, step = image.height * image.width, image.width, image.step_w
+    zero = packed.dtype.type(0)
     for index in range(found):
         count = runs[index, 1]
         # The next run, or the next line's first, writes over what is too much.
@@ -159,7 +160,7 @@ def pack(
             base = start + runs[index, 2] + first_channel * area + row * width + column
             while k < last:
                 copy_window(
-                    packed, place, count, room, source, base, column, columns, step
+                    packed, place, count, room, source, base, column, columns, step, zero
                 )  # fmt: skip
                 k += tap_row.size
                 place += tap_row.size * line

@@ -126,16 +126,18 @@ def _tile_loop(
 @intrinsic
 def copy_window(
     typing: Any, target: Any, target_index: Any, count: Any, room: Any, source: Any,
-    source_index: Any, column: Any, width: Any, step: Any,
+    source_index: Any, column: Any, width: Any, step: Any, outside: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``target[target_index + l] = source[source_index + l * step]`` for l below ``count``.
 
-    ``count`` is at most a vector. Zero is written where ``column + l * step`` is outside of
+    ``count`` is at most a vector. ``outside`` is written where ``column + l * step`` is outside of
     ``0 .. width - 1``; there the source is not read. With ``room``, anything may be written to the
     rest of the vector: some processors take many cycles for a store of single lanes.
     """
     size = types.intp
-    signature = types.void(target, size, size, types.boolean, source, size, size, size, size)
+    signature = types.void(
+        target, size, size, types.boolean, source, size, size, size, size, target.dtype
+    )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target_type, source_type = signature.args[0], signature.args[4]
@@ -143,6 +145,8 @@ def copy_window(
         vector = vector_type(target_type.dtype, context)
         source_data = builder.gep(data(context, builder, source_type, args[4]), [args[5]])
         place = vector_at(builder, data(context, builder, target_type, args[0]), args[1], vector)
+
+        nothing = splat(builder, args[9], vector)
 
         def inside(first: int, factor: Any) -> Any:
             """Of lanes ``first`` and on, those whose column exists."""
@@ -152,40 +156,48 @@ def copy_window(
 
         def window(first: int) -> Any:
             at = vector_at(builder, source_data, I64(first), vector)
-            return masked_load(builder, at, inside(first, I64(1)), vector)
+            return masked_load(builder, at, inside(first, I64(1)), vector, nothing)
 
         end = builder.append_basic_block("window.end")
         value_blocks = []
-        whole, cut, pairs, apart = (
+        one, whole, cut, two, whole_pairs, pairs, apart = (
             builder.append_basic_block(f"window.{name}")
-            for name in ("whole", "cut", "pairs", "apart")
+            for name in ("one", "whole", "cut", "two", "whole.pairs", "pairs", "apart")
         )
-        fits = builder.and_(
-            builder.icmp_signed(">=", column, I64(0)),
-            builder.icmp_signed("<=", builder.add(column, I64(vector.count)), width),
-        )
-        other = builder.append_basic_block("window.other")
+
+        def fits(length: int) -> Any:
+            return builder.and_(
+                builder.icmp_signed(">=", column, I64(0)),
+                builder.icmp_signed("<=", builder.add(column, I64(length)), width),
+            )
+
         choice = builder.switch(step, apart)
-        choice.add_case(I64(1), other)
-        choice.add_case(I64(2), pairs)
-        builder.position_at_end(other)
-        builder.cbranch(fits, whole, cut)
+        choice.add_case(I64(1), one)
+        choice.add_case(I64(2), two)
+        builder.position_at_end(one)
+        builder.cbranch(fits(vector.count), whole, cut)
+        builder.position_at_end(two)
+        builder.cbranch(fits(2 * vector.count), whole_pairs, pairs)
         builder.position_at_end(whole)
         value_blocks.append((load(builder, source_data, I64(0), vector), whole))
         builder.branch(end)
         builder.position_at_end(cut)
         value_blocks.append((window(0), cut))
         builder.branch(end)
-        builder.position_at_end(pairs)
         evens = ir.Constant(
             ir.VectorType(I32, vector.count), list(range(0, 2 * vector.count, 2))
         )  # fmt: skip
-        both = window(0), window(vector.count)
+        builder.position_at_end(whole_pairs)
+        both = [load(builder, source_data, I64(at), vector) for at in (0, vector.count)]
+        value_blocks.append((builder.shuffle_vector(*both, evens), whole_pairs))
+        builder.branch(end)
+        builder.position_at_end(pairs)
+        both = [window(0), window(vector.count)]
         value_blocks.append((builder.shuffle_vector(*both, evens), pairs))
         builder.branch(end)
         builder.position_at_end(apart)
         steps = builder.mul(_lanes(vector, I64), splat(builder, step, _many(vector)))
-        gathered = gather(builder, source_data, steps, inside(0, step), vector)
+        gathered = gather(builder, source_data, steps, inside(0, step), vector, nothing)
         value_blocks.append((gathered, apart))
         builder.branch(end)
         builder.position_at_end(end)
@@ -216,7 +228,9 @@ def _lanes(vector: Any, integer: Any, first: int = 0) -> Any:
 
 def _below(builder: Any, vector: Any, count: Any, first: int = 0) -> Any:
     """Which of the lanes ``first`` and on are below ``count``."""
-    return builder.icmp_signed("<", _lanes(vector, I64, first), splat(builder, count, _many(vector)))
+    return builder.icmp_signed(
+        "<", _lanes(vector, I64, first), splat(builder, count, _many(vector))
+    )
 
 
 @intrinsic
@@ -254,15 +268,15 @@ def add_tile(
                     return builder.fadd(value, builder.select(begin, fresh, present))
 
                 whole = builder.icmp_signed(">=", count, I64(offset + vector.count))
+                some = builder.icmp_signed(">", count, I64(offset))
                 with builder.if_else(whole) as (then, otherwise):
                     with then:
                         added = add(load(builder, out_row, I64(offset), vector))
                         builder.store(added, target, align=alignment(vector))
-                    with otherwise:
-                        with builder.if_then(builder.icmp_signed(">", count, I64(offset))):
-                            wanted = _below(builder, vector, count, offset)
-                            present = masked_load(builder, target, wanted, vector)
-                            masked_store(builder, add(present), target, wanted)
+                    with otherwise, builder.if_then(some):
+                        wanted = _below(builder, vector, count, offset)
+                        present = masked_load(builder, target, wanted, vector)
+                        masked_store(builder, add(present), target, wanted)
         return context.get_dummy_value()
 
     return signature, generate

@@ -82,10 +82,13 @@ def prefetch(builder: Any, pointer: Any, write: bool = False) -> None:
     builder.call(function, [byte, I32(int(write)), I32(3), I32(1)])
 
 
-def masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
+def masked_load(builder: Any, pointer: Any, mask: Any, vector: Any, outside: Any = None) -> Any:
+    """The lanes of ``mask``, the others as in ``outside``, or zero."""
+    if outside is None:
+        outside = ir.Constant(vector, None)
     return _masked(
         builder, f"load.{mangled(vector)}.p0", vector,
-        [pointer, I32(alignment(vector)), mask, ir.Constant(vector, None)],
+        [pointer, I32(alignment(vector)), mask, outside],
     )  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
     )  # fmt: skip
 
 
-def gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any:
+def gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any, outside: Any) -> Any:
     pointers = builder.gep(
         splat(builder, data, ir.VectorType(data.type, vector.count)),
         [indices],
@@ -104,7 +107,7 @@ def gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any
     )
     return _masked(
         builder, f"gather.{mangled(vector)}.v{vector.count}p0", vector,
-        [pointers, I32(alignment(vector)), mask, ir.Constant(vector, None)],
+        [pointers, I32(alignment(vector)), mask, outside],
     )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ _INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 90.0, 125.0, 6.0
 _PRODUCT_TIMES = 13.0, 14.5, 19.7
 #: The direct algorithm's packing of a vector of pixels for one tap, and its product.
 _PACK_TIME, _DIRECT_TIME = 8.0, 0.19
+#: What a call of Winograd costs beyond one of the direct algorithm.
+_CALL_TIME = 8000.0
 
 
 class _Cut(NamedTuple):
@@ -449,7 +451,7 @@ def pays(g: ConvGeometry, dtype: np.dtype[Any], packed: bool = False) -> bool:
     pixels = g.batch * g.out_h * g.out_w / lanes(dtype)
     taps = g.groups * 9 * g.group_channels
     direct = taps * pixels * (_PACK_TIME + _DIRECT_TIME * g.group_filters)
-    return _division(g, dtype, 1, packed)[0] < direct
+    return _CALL_TIME + _division(g, dtype, 1, packed)[0] < direct
 
 
 def turned_geometry(g: ConvGeometry) -> ConvGeometry:

@@ -323,7 +323,7 @@ def transform_output(
         result = _memory(context, builder, out_type, args[5], args[6])
         for i, row in enumerate(y):
             to = result.at(builder.mul(args[9], args[9].type(i)))
-            for tile in tiles[:: TILE_OUT]:
+            for tile in tiles[::TILE_OUT]:
                 prefetch(builder, to.pointer(builder.add(tile, args[10])), write=True)
             finished = [v.at_least(floor, v.add(value, added)) for value in row]
             for tile, four in zip(tiles, _tiles_of(builder, finished), strict=True):
