@@ -863,11 +863,11 @@ def optimizer_step(step, list params, list grads, list first, list second, ndarr
     cdef int n = threads()
     try:
         for i in range(count):
-            arrays[i].values = PyArray_DATA(<ndarray> params[i])
-            arrays[i].grad = PyArray_DATA(<ndarray> grads[i])
-            arrays[i].first = PyArray_DATA(<ndarray> first[i]) if first else NULL
-            arrays[i].second = PyArray_DATA(<ndarray> second[i]) if second else NULL
-            arrays[i].size = PyArray_SIZE(<ndarray> params[i])
+            arrays[i].values = PyArray_DATA(<ndarray?> params[i])
+            arrays[i].grad = PyArray_DATA(<ndarray?> grads[i])
+            arrays[i].first = PyArray_DATA(<ndarray?> first[i]) if first else NULL
+            arrays[i].second = PyArray_DATA(<ndarray?> second[i]) if second else NULL
+            arrays[i].size = PyArray_SIZE(<ndarray?> params[i])
             arrays[i].l1, arrays[i].l2 = numbers[3 * i], numbers[3 * i + 1]
             arrays[i].decay = numbers[3 * i + 2]
         with nogil:
