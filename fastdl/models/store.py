@@ -15,7 +15,7 @@ BUILDERS: dict[str, Callable[[], Sequential]] = {"digits_cnn": digits_cnn}
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
-    """The network that `fastdl train` wrote, ready to predict or to train on.
+    """The network that `fastdl train` wrote, in evaluation mode, ready to predict (`train()` makes it learn on).
 
     Parameters
     ----------
@@ -54,4 +54,4 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         model.load_state_dict(state)
     except FastdlError as error:
         raise DataError(f"{os.fspath(path)} does not fit the network {name}: {error}") from error
-    return model
+    return model.eval()

@@ -26,7 +26,7 @@ def training_step(
     """Forward, backward and update on one batch: its loss, and how many it had right."""
     # A rate that is too large overflows; `fit` looks at the loss and says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = model.forward(x, training=True)
+        scores = model.train().forward(x)
         value = loss.forward(scores, y)
         model.backward(loss.backward())
         optimizer.update(model.parameters(), model.gradients())

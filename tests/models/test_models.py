@@ -14,7 +14,7 @@ def _reference():
 def test_trained_model_comes_back(tmp_path):
     model = models.digits_cnn(rng=0)
     x = np.random.default_rng(0).random((5, 1, 8, 8), np.float32)
-    model.forward(x, training=True)
+    model(x)
     io.save_state(tmp_path / "m", model.state_dict(), {"model": "digits_cnn"})
     np.testing.assert_array_equal(models.load(tmp_path / "m").predict(x), model.predict(x))
 
