@@ -30,6 +30,7 @@ from ._kernels import (
     max_pool2d,
     max_pool2d_backward,
     normalize,
+    optimizer_step,
     ordinary_conv2d,
     relu,
     relu_backward,
@@ -38,6 +39,7 @@ from ._kernels import (
     sigmoid_backward,
     softmax,
     softmax_backward,
+    sum_of_squares,
     tanh,
     tanh_backward,
 )
@@ -72,6 +74,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -80,6 +83,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]

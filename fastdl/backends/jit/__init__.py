@@ -17,6 +17,7 @@ from .conv import (
 )
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_train, normalize
+from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -59,6 +60,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -67,6 +69,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]
