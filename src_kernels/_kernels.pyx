@@ -464,6 +464,22 @@ cdef bint is_ordinary(object value, int type_number, int dimensions, const int64
     return True
 
 
+def is_plain(object value, tuple shape, dtype kind):
+    """Whether `value` is a C-contiguous, aligned array (no subclass) of this shape and dtype."""
+    if type(value) is not ndarray or kind is None:
+        return False
+    cdef ndarray array = value
+    cdef int dimensions = PyArray_NDIM(array)
+    if (PyArray_TYPE(array) != kind.type_num or dimensions != PyTuple_GET_SIZE(shape)
+            or not PyArray_ISCARRAY_RO(array)):
+        return False
+    cdef int axis
+    for axis in range(dimensions):
+        if PyArray_DIM(array, axis) != <npy_intp> shape[axis]:
+            return False
+    return True
+
+
 cdef bint are_apart(ndarray first, ndarray second):
     """Whether two contiguous arrays share no memory."""
     cdef uintptr_t a = <uintptr_t> PyArray_DATA(first), b = <uintptr_t> PyArray_DATA(second)

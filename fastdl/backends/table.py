@@ -17,9 +17,9 @@ every output:
 
 Shapes below: N batch, C channels, O filters, G groups, K = C/G * KH * KW.
 Kernels that no hand-written loop makes faster are shared by all backends and
-stand in `fastdl.functional`: ``linear`` (a matrix product, NumPy's BLAS),
-``cross_entropy`` (a gather after ``log_softmax``), ``conv_transpose2d`` (the
-input gradient of a convolution) and the drawing of dropout's mask.
+stand in `fastdl.functional`: ``cross_entropy`` (a gather after ``log_softmax``),
+``conv_transpose2d`` (the input gradient of a convolution) and the drawing of
+dropout's mask.
 """
 
 from __future__ import annotations
@@ -272,6 +272,20 @@ class Backend(Protocol):
         in evaluation ``grad_x = weight * inv_std * grad``. grad, x, grad_x
         (N,C,S), the others (C,); weight None means ones.
         """
+
+    # --- linear ----------------------------------------------------------
+
+    def linear(self, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+        """``out[n,o] = bias[o] + sum_i x[n,i] * weight[o,i]``.
+
+        x (N,I), weight (O,I), bias (O,) or None, out (N,O).
+        """
+
+    def linear_grad_input(self, grad: Array, weight: Array, out: Array) -> None:
+        """Gradient of linear with respect to x: grad (N,O) @ weight (O,I) in out (N,I)."""
+
+    def linear_grad_weight(self, grad: Array, x: Array, out: Array) -> None:
+        """Gradient of linear with respect to weight: grad.T (O,N) @ x (N,I) in out (O,I)."""
 
     # --- activations -----------------------------------------------------
 

@@ -142,10 +142,7 @@ def batch_norm(
         running_mean = _updatable("running_mean", running_mean, x.dtype, channels)
         running_var = _updatable("running_var", running_var, x.dtype, channels)
         _check_apart(running_mean, running_var)
-        if count == 1:
-            raise ShapeError(
-                f"x must have more than 1 value per channel in training, got shape {x.shape}"
-            )
+        need_several(x.shape)
     else:
         running_mean = mean = shaped_floats("running_mean", running_mean, x.dtype, channels)
         running_var = var = shaped_floats("running_var", running_var, x.dtype, channels)
@@ -162,9 +159,8 @@ def batch_norm(
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
-        inv_std = _inverse_deviation(var, eps).astype(x.dtype)
-        _update(running_mean, mean, momentum)
-        _update(running_var, var * (count / (count - 1)), momentum)
+        inv_std = inverse_deviation(var, eps)
+        update_running(running_mean, running_var, mean, var, count, momentum)
     else:
         mean = inv_std = np.full(channels, np.nan, x.dtype)
     delivered = deliver(target, out)
@@ -290,21 +286,45 @@ def _check_apart(mean: Array | None, var: Array | None) -> None:
         )
 
 
-def _inverse_deviation(var: Array, eps: float) -> Array:
-    """``1 / sqrt(var + eps)`` in float64."""
+def need_several(shape: Shape) -> int:
+    """The number of values in a channel; one alone has no deviation to train with."""
+    count = shape[0] * prod(shape[2:])
+    if count == 1:
+        raise ShapeError(
+            f"x must have more than 1 value per channel in training, got shape {shape}"
+        )
+    return count
+
+
+def inverse_deviation(var: Array, eps: float) -> Array:
+    """``1 / sqrt(var + eps)``, computed in float64."""
     with np.errstate(all="ignore"):
-        return 1 / np.sqrt(var.astype(np.float64) + eps)
+        inverse: Array = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
+    return inverse
 
 
 def _affine(
     var: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """The inverse deviation of evaluation, and its scale and shift, computed in float64."""
-    inv_std = _inverse_deviation(var, eps)
     with np.errstate(all="ignore"):
+        inv_std = 1 / np.sqrt(var.astype(np.float64) + eps)
         scale = inv_std if weight is None else inv_std * weight
         shift = np.zeros(var.shape, var.dtype) if bias is None else np.array(bias, order="C")
         return inv_std.astype(var.dtype), scale.astype(var.dtype), shift
+
+
+def update_running(
+    running_mean: Array | None,
+    running_var: Array | None,
+    mean: Array,
+    var: Array,
+    count: int,
+    momentum: float,
+) -> None:
+    """Move the running statistics towards a batch's, the variance unbiased, in place."""
+    _update(running_mean, mean, momentum)
+    _update(running_var, var * (count / (count - 1)), momentum)
 
 
 def _update(running: Array | None, batch: Array, momentum: float) -> None:

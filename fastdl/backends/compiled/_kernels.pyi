@@ -27,6 +27,7 @@ def conv2d_algorithms(
 def conv2d_bytes(
     geometry: ConvGeometry, kind: np.dtype[Any], algorithm: str, prepared: bool = False
 ) -> tuple[int, int]: ...
+def is_plain(value: Any, shape: tuple[int, ...], kind: np.dtype[Any] | None) -> bool: ...
 def ordinary_conv2d(
     x: Any,
     weight: Any,

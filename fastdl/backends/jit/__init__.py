@@ -5,6 +5,7 @@ the threads.
 """
 
 from ..common import prepared_by, untold_bytes
+from ..reference.linear import linear, linear_grad_input, linear_grad_weight
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import (
@@ -51,6 +52,9 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",
