@@ -253,9 +253,9 @@ def test_gradients_may_be_of_other_kinds() -> None:
     assert_same(params["b"], -grad)
 
 
-def _bad(params: Any, grads: Any) -> tuple[Any, Any]:
+def _bad(params: Any, grads: Any) -> Any:
     ones = {"a": np.ones(2), "b": np.ones(3)}
-    return ({**ones, **params}, {**ones, **grads}) if params is not None else (None, grads)
+    return tuple(None if given is None else {**ones, **given} for given in (params, grads))
 
 
 READ_ONLY = np.ones(3)
@@ -274,6 +274,7 @@ READ_ONLY.flags.writeable = False
         ({"b": np.ones(3, int)}, {}, fastdl.DTypeError, r"params\['b'\] must be float32 or"),
         ({"b": READ_ONLY}, {}, fastdl.ArgumentError, r"params\['b'\] must be writable"),
         (None, {}, fastdl.DTypeError, "params must be a mapping of names to arrays, got None"),
+        ({}, None, fastdl.DTypeError, "grads must be a mapping of names to arrays, got None"),
     ],
 )
 def test_bad_arrays_change_nothing(
@@ -285,6 +286,20 @@ def test_bad_arrays_change_nothing(
         optimizer.update(given, slopes)
     assert given is None or (given["a"] == 1).all()
     assert optimizer.state_dict() == {}
+
+
+def test_what_changed_since_the_last_update_is_seen() -> None:
+    optimizer, w = OPTIMIZERS["Adam"](), np.ones(3)
+    optimizer.update({"w": w}, {"w": np.ones(3)})
+    before = w.copy()
+    w.flags.writeable = False
+    with pytest.raises(fastdl.ArgumentError, match=r"params\['w'\] must be writable"):
+        optimizer.update({"w": w}, {"w": np.ones(3)})
+    assert_same(w, before)
+    with pytest.raises(fastdl.DTypeError, match="params must be a mapping"):
+        optimizer.update([w], {})  # type: ignore[arg-type]
+    with pytest.raises(fastdl.ShapeError, match="mean/w is"):
+        optimizer.update({"w": np.ones(4)}, {"w": np.ones(4)})
 
 
 def test_shared_memory_is_refused() -> None:

@@ -140,6 +140,27 @@ def test_ridge_has_its_closed_form(dtype: type) -> None:
     np.testing.assert_allclose(w["w"], expected, rtol=1e-5, atol=1e-8)
 
 
+def test_lasso_has_exact_zeros(dtype: type, backend: str) -> None:
+    """The optimum's conditions: a zero weight's slope is within the strength, another's is it."""
+    x, y, strength = normal((40, 6), dtype, 1), normal((40, 1), dtype, 2), 0.12
+    w = {"w": np.zeros((6, 1), dtype)}
+    optimizer = optim.SGD(0.2, regularizer=optim.L1(strength, proximal=True))
+    with fastdl.use_backend(backend):
+        for _ in range(300):
+            optimizer.update(w, {"w": x.T @ (x @ w["w"] - y) / 40})
+    slope, zero = x.T @ (x @ w["w"] - y) / 40, w["w"] == 0
+    assert 0 < zero.sum() < 6
+    assert (abs(slope[zero]) < strength).all()
+    np.testing.assert_allclose(slope[~zero], -strength * np.sign(w["w"][~zero]), rtol=1e-4)
+
+
+def test_a_soft_threshold_beside_l2_and_of_nan() -> None:
+    w = {"w": np.array([[2.0, -0.1, np.nan]])}
+    elastic = optim.Elastic(0.4, 0.5, proximal=True)
+    optim.SGD(0.5, regularizer=elastic).update(w, {"w": np.zeros((1, 3))})
+    np.testing.assert_allclose(w["w"], [[2 * 0.75 - 0.2, 0, np.nan]])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
