@@ -50,14 +50,17 @@ def run(main: Callable[[], Figures]) -> None:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
-def digit_images(args: argparse.Namespace) -> tuple[data.Samples, data.Samples, str]:
-    """Normalised images to train on and to test on, and what they are."""
+def digit_images(
+    args: argparse.Namespace, count: int | None = None
+) -> tuple[data.Samples, data.Samples, str]:
+    """Normalised images, at most ``count`` to train on and all to test on, and what they are."""
     if args.data:
         name, digits = "MNIST", data.load_mnist(args.data)
     else:
         name, digits = "digits of scikit-learn", data.load_digits()
     normalize = data.Normalize.of(digits.train)
-    train, test = (data.Samples(normalize(part.x), part.y) for part in (digits.train, digits.test))
+    train = data.Samples(normalize(digits.train.x[:count]), digits.train.y[:count])
+    test = data.Samples(normalize(digits.test.x), digits.test.y)
     return train, test, name
 
 
@@ -91,6 +94,11 @@ def fit(
 def error(net: nn.Layer, samples: data.Samples) -> float:
     """The share of images, in percent, whose highest score is not their class."""
     return 100 * float((net.predict(samples.x).argmax(1) != samples.y).mean())
+
+
+def smooth(losses: Sequence[float], width: int) -> np.ndarray:
+    """The mean of each ``width`` neighbouring losses."""
+    return np.convolve(losses, np.full(width, 1 / width), "valid")
 
 
 def figure(title: str, width: float = 9, height: float = 4) -> Figure:
