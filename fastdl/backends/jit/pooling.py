@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import PoolGeometry, adaptive_window
-from ..common import window_sizes
+from ..common import are_within, window_sizes
 from ..table import Array
 from .arrays import planes
 from .compiling import compiled
@@ -112,10 +112,13 @@ def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | No
     run(_max, g.batch * g.channels, work, planes(x), _window(g), planes(out), where)
 
 
-def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
+def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
     """Add each grad element to the position its index names."""
+    if not are_within(indices, out.shape):
+        return False
     tasks = out.shape[0] * out.shape[1]
     run(_max_backward, tasks, grad.size + out.size, planes(grad), planes(indices), planes(out))
+    return True
 
 
 # --- average ---------------------------------------------------------------
