@@ -38,6 +38,28 @@ struct NormGeometry {
   int64_t batch, channels, size;
 };
 
+// fastdl.backends.table.Rule, in that order.
+enum Rule { kSgd = 0, kMomentum = 1, kNesterov = 2, kAdaGrad = 3, kRmsProp = 4, kAdam = 5 };
+
+// fastdl.backends.table.OptimizerStep.
+struct OptimizerStep {
+  Rule rule;
+  double lr, beta1, beta2, eps, grad_scale;
+  int64_t step;
+};
+
+// One array of `size` parameters: its gradient, the state that the rule keeps (null if none), and what
+// keeps the parameters small.
+struct Parameter {
+  void* values;
+  const void* grad;
+  void* first;
+  void* second;
+  int64_t size;
+  double l1, l2, decay;
+  int64_t start;  // the kernel's own
+};
+
 // The kernels of fastdl/backends/table.py, which says what each computes.
 struct Table {
   const char* name;
@@ -69,8 +91,8 @@ struct Table {
   // pool.cpp; indices may be null, divisor 0 stands for "the window's size"
   void (*max_pool2d)(Dtype, const void* x, const PoolGeometry*, void* out, int64_t* indices,
                      int threads);
-  void (*max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices, int64_t planes,
-                              int64_t grad_size, int64_t size, void* out, int threads);
+  bool (*max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices,
+                              const AdaptiveGeometry*, void* out, int threads);
   void (*avg_pool2d)(Dtype, const void* x, const PoolGeometry*, bool count_include_pad,
                      int64_t divisor, void* out, int threads);
   void (*avg_pool2d_backward)(Dtype, const void* grad, const PoolGeometry*, bool count_include_pad,
@@ -84,8 +106,9 @@ struct Table {
   void (*batch_norm_train)(Dtype, const void* x, const void* weight, const void* bias, double eps,
                            const NormGeometry*, Activation, void* out, void* mean, void* var,
                            int threads);
-  void (*normalize)(Dtype, const void* x, const void* mean, const void* scale, const void* shift,
-                    const NormGeometry*, Activation, void* out, int threads);
+  int (*normalize)(Dtype, const void* x, const void* mean, const void* var, const void* weight,
+                   const void* bias, double eps, const NormGeometry*, Activation, void* out,
+                   int threads);
   void (*batch_norm_backward)(Dtype, const void* grad, const void* x, const void* mean,
                               const void* inv_std, const void* weight, bool training,
                               const NormGeometry*, void* grad_x, void* grad_weight,
@@ -103,6 +126,10 @@ struct Table {
                   int threads);
   void (*softmax_backward)(Dtype, const void* grad, const void* y, int64_t rows, int64_t columns,
                            bool log, void* out, int threads);
+
+  // optimizer.cpp; `count` arrays of one dtype
+  void (*optimizer_step)(Dtype, const OptimizerStep*, Parameter*, int64_t count, int threads);
+  double (*sum_of_squares)(Dtype, const void* x, int64_t size, int threads);
 
   // limits.cpp: `operations` multiplications and additions on each thread, a few more where they are
   // no multiple of the unrolled loop;

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry, PoolGeometry, adaptive_window
-from ..common import window_sizes
+from ..common import are_within, window_sizes
 from ..table import Array
 from .arrays import flat, planes
 from .compiling import compiled
@@ -140,10 +140,13 @@ def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | No
     )  # fmt: skip
 
 
-def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
+def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
     """Add each grad element to the position its index names."""
+    if not are_within(indices, out.shape):
+        return False
     tasks = out.shape[0] * out.shape[1]
     run(_max_backward, tasks, grad.size + out.size, planes(grad), planes(indices), planes(out))
+    return True
 
 
 # --- average ---------------------------------------------------------------
