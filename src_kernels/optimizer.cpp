@@ -141,8 +141,8 @@ void update_all(const OptimizerStep& s, Parameter* arrays, int64_t count, int th
     arrays[i].start = total;
     total += ceil_div(arrays[i].size, kUnit) * kUnit;
   }
-  parallel_for(ceil_div(total, kBlock), worth_threads(total, kGrain, threads), [&](int64_t block) {
-    const int64_t begin = block * kBlock, end = begin + kBlock;
+  parallel_range(total / kUnit, kGrain / kUnit, threads, [&](int64_t first, int64_t last) {
+    const int64_t begin = first * kUnit, end = last * kUnit;
     for (int64_t i = 0; i < count && arrays[i].start < end; ++i) {
       const Parameter& p = arrays[i];
       const int64_t from = max(begin - p.start, 0), to = min(end - p.start, p.size);
