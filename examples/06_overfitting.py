@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
     epochs = 61 if args.quick else 151
     cases = {
         "no regularisation": (0.0, None),
-        "L1": (0.0, optim.L1(1e-3)),
-        "L2": (0.0, optim.L2(0.05)),
-        "dropout": (0.5, None),
+        "L1": (0.0, optim.L1(2e-3)),
+        "L2": (0.0, optim.L2(0.03)),
+        "dropout": (0.7, None),
     }
     picture = common.figure(
         f"{IMAGES} images ({name}): overfitting, and three ways against it", 9, 5
@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         axes.plot(at, new, color=common.RED, label="test")
         axes.plot(at, seen, color=common.BLUE, label="training")
         common.tidy(axes, "", "", f"{label}: gap {gap:.2f}, {wrong:.1f} % of test images wrong")
-        figures[label], figures[f"{label}, test error"] = gap, wrong
+        figures |= {label: gap, f"{label}, loss": float(new[-1]), f"{label}, test error": wrong}
         print(
             f"{label:18s} loss {seen[-1]:.3f} in training, {new[-1]:.3f} in the test: gap {gap:.2f}; "
             f"{common.error(net, train):.1f} % and {wrong:.1f} % of the images wrong"
         )
-    panels[0, 0].set_ylim(0, 1.6)
+    panels[0, 0].set_ylim(0, 1.3 * max(figures[f"{label}, loss"] for label in cases))
     panels[0, 0].legend()
     picture.supxlabel("epoch")
     picture.supylabel("cross-entropy loss")
