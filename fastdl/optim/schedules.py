@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..functional.arguments import check_choice, real
 from ..geometry import integer
 from .selection import Array
@@ -209,7 +209,7 @@ class Warmup(Schedule):
     Raises
     ------
     ArgumentError, DTypeError
-        If ``steps`` is no integer of at least 1.
+        If ``schedule`` is none, or ``steps`` no integer of at least 1.
 
     References
     ----------
@@ -225,6 +225,8 @@ class Warmup(Schedule):
     """
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
+        if not isinstance(schedule, Schedule):
+            raise DTypeError(f"schedule must be a Schedule, got {schedule!r}")
         self.schedule = schedule
         self.steps = integer("steps", steps, 1)
 
