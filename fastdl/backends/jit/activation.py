@@ -100,7 +100,8 @@ def activate(kind: int, values: Array) -> None:
     one = values.dtype.type(1)
     if kind == RELU:
         for i in range(values.size):
-            values[i] = values.dtype.type(0) if values[i] < 0 else values[i]
+            value = values[i]
+            values[i] = values.dtype.type(0) if value < 0 else value
     elif kind == SIGMOID:
         for i in range(values.size):
             # exp of a negative number only: it cannot overflow.
