@@ -11,12 +11,13 @@ layers of features from tiny images", 2009.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 import common
 import numpy as np
 
-from fastdl import ArgumentError, data, models, optim
+from fastdl import ArgumentError, data, models, nn, optim
 
 BATCH = 64
 
@@ -64,7 +65,14 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
     return {"test accuracy": accuracy, "training error": errors[-1][1]}
 
 
-def draw(args, net, cifar, test, errors, count) -> None:
+def draw(
+    args: argparse.Namespace,
+    net: nn.Layer,
+    cifar: data.Dataset,
+    test: data.Samples,
+    errors: np.ndarray,
+    count: int,
+) -> None:
     """The errors by epoch, and twelve test images with what the network takes them for."""
     picture = common.figure("AlexNet (32 x 32) on CIFAR-10", 10, 4.6)
     left, right = picture.subfigures(1, 2, width_ratios=(1, 1.15))
