@@ -6,6 +6,7 @@ system support; FASTDL_ISA names a lower one.
 
 import os
 
+from ..reference.linear import linear, linear_grad_input, linear_grad_weight
 from . import isa
 from ._kernels import PreparedConv2d as conv2d_prepared
 from ._kernels import (
@@ -29,6 +30,7 @@ from ._kernels import (
     max_pool2d,
     max_pool2d_backward,
     normalize,
+    optimizer_step,
     ordinary_conv2d,
     relu,
     relu_backward,
@@ -37,6 +39,7 @@ from ._kernels import (
     sigmoid_backward,
     softmax,
     softmax_backward,
+    sum_of_squares,
     tanh,
     tanh_backward,
 )
@@ -63,11 +66,15 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -76,6 +83,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]
