@@ -175,7 +175,7 @@ def their_training(model: Any, net: Net) -> Training:
         value = loss(model(x), y)
         value.backward()
         optimizer.step()
-        return float(value)
+        return float(value.detach())
 
     return Training(model, step)
 

@@ -96,7 +96,7 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void im2col(Dtype, const void*, const ConvGeometry*, void*, int)
         void col2im(Dtype, const void*, const ConvGeometry*, void*, int)
         void max_pool2d(Dtype, const void*, const PoolGeometry*, void*, int64_t*, int)
-        void max_pool2d_backward(Dtype, const void*, const int64_t*, int64_t, int64_t, int64_t,
+        bint max_pool2d_backward(Dtype, const void*, const int64_t*, const AdaptiveGeometry*,
                                  void*, int)
         void avg_pool2d(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*, int)
         void avg_pool2d_backward(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*,
@@ -105,8 +105,8 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void adaptive_avg_pool2d_backward(Dtype, const void*, const AdaptiveGeometry*, void*, int)
         void batch_norm_train(Dtype, const void*, const void*, const void*, double,
                               const NormGeometry*, Activation, void*, void*, void*, int)
-        void normalize(Dtype, const void*, const void*, const void*, const void*,
-                       const NormGeometry*, Activation, void*, int)
+        int normalize(Dtype, const void*, const void*, const void*, const void*, const void*,
+                      double, const NormGeometry*, Activation, void*, int)
         void batch_norm_backward(Dtype, const void*, const void*, const void*, const void*,
                                  const void*, bint, const NormGeometry*, void*, void*, void*, int)
         void linear(Dtype, const void*, const void*, const void*, const LinearGeometry*, void*, int)
@@ -297,7 +297,7 @@ cdef NormGeometry norm_geometry(ndarray x) noexcept:
 
 cdef int need_memory(int failed) except -1:
     if failed:
-        raise MemoryError("no memory left for the workspace of a convolution")
+        raise MemoryError("no memory left for the workspace of a kernel")
     return 0
 
 
@@ -704,10 +704,12 @@ def max_pool2d(ndarray x, geometry, ndarray out, indices):
 def max_pool2d_backward(ndarray grad, ndarray indices, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
+    cdef bint in_range
     with nogil:
-        table.max_pool2d_backward(dtype_of(grad), PyArray_DATA(grad),
-                                  <const int64_t*> PyArray_DATA(indices), g.planes,
-                                  g.out_h * g.out_w, g.height * g.width, PyArray_DATA(out), n)
+        in_range = table.max_pool2d_backward(
+            dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
+            PyArray_DATA(out), n)
+    return in_range
 
 
 def avg_pool2d(ndarray x, geometry, bint count_include_pad, divisor, ndarray out):
@@ -758,13 +760,17 @@ def batch_norm_train(ndarray x, weight, bias, double eps, activation, ndarray ou
                                PyArray_DATA(mean), PyArray_DATA(var), n)
 
 
-def normalize(ndarray x, ndarray mean, ndarray scale, ndarray shift, activation, ndarray out):
+def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, activation,
+              ndarray out):
     cdef NormGeometry g = norm_geometry(x)
     cdef Activation a = activation_of(activation)
-    cdef int n = threads()
+    cdef void* w = address_of(weight)
+    cdef void* b = address_of(bias)
+    cdef int n = threads(), failed
     with nogil:
-        table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean), PyArray_DATA(scale),
-                        PyArray_DATA(shift), &g, a, PyArray_DATA(out), n)
+        failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
+                                 PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
+    need_memory(failed)
 
 
 def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, weight,

@@ -187,10 +187,12 @@ class Backend(Protocol):
         A window that lies wholly in the padding cannot occur.
         """
 
-    def max_pool2d_backward(self, grad: Array, indices: Array, out: Array) -> None:
+    def max_pool2d_backward(self, grad: Array, indices: Array, out: Array) -> bool:
         """Add each grad element to the position its index names.
 
-        grad and indices (N,C,OH,OW), out (N,C,H,W). Indices are in range.
+        grad and indices (N,C,OH,OW), out (N,C,H,W). Indices are not checked
+        before: where one is not in ``[0, H*W)`` the result is False, nothing is
+        written outside out, and out holds anything.
         """
 
     def avg_pool2d(
@@ -249,9 +251,22 @@ class Backend(Protocol):
         """
 
     def normalize(
-        self, x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        activation: Activation,
+        out: Array,
     ) -> None:
-        """``out[n,c,s] = f((x[n,c,s] - mean[c]) * scale[c] + shift[c])``: x (N,C,S), the others (C,)."""
+        """Normalise each channel by a given mean and variance.
+
+        ``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, where the
+        factor of ``x - mean`` is computed in float64. x and out (N,C,S), the
+        others (C,), weight and bias or None.
+        """
 
     def batch_norm_backward(
         self,

@@ -59,20 +59,21 @@ def optional_floats(name: str, value: Any, dtype: np.dtype[Any], shape: Shape) -
     return None if value is None else shaped_floats(name, value, dtype, shape)
 
 
-def integers(
-    name: str, value: Any, shape: Shape, below: int, dtype: np.dtype[Any] | None = None
-) -> Array:
-    """``value`` as an array of ``shape``, of ``dtype`` or any integers, all in ``[0, below)``."""
+def integers(name: str, value: Any, shape: Shape, dtype: np.dtype[Any] | None = None) -> Array:
+    """``value`` as an array of ``shape``, of ``dtype`` or any integers."""
     array = value if type(value) is np.ndarray else _viewed(name, value)
     if array.dtype.kind not in "iu" or (dtype is not None and array.dtype != dtype):
         raise _unserved(name, value, array, str(dtype or "integers"), "int64")
     check_shape(name, array, shape)
+    return array
+
+
+def check_range(name: str, array: Array, below: int) -> None:
     if array.size and (array.min() < 0 or array.max() >= below):
         raise ArgumentError(
             f"{name} must be at least 0 and below {below}, "
             f"got values from {array.min()} to {array.max()}"
         )
-    return array
 
 
 def booleans(name: str, value: Any, shape: Shape) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array, Backend
 from .arguments import REDUCTIONS, check_choice, real
-from .inputs import check_rank, dense, floats, integers, shaped_floats
+from .inputs import check_range, check_rank, dense, floats, integers, shaped_floats
 from .outputs import empty
 
 Reduction = Literal["mean", "sum", "none"]
@@ -154,7 +154,8 @@ def _checked(
     smoothing = real("label_smoothing", label_smoothing, 0, 1)
     x = floats("x", x)
     check_rank("x", x, 2, "(N, K)")
-    target = integers("target", target, (x.shape[0],), x.shape[1])
+    target = integers("target", target, (x.shape[0],))
+    check_range("target", target, x.shape[1])
     return x, target.astype(np.intp), smoothing
 
 

@@ -152,19 +152,20 @@ def batch_norm(
     )  # fmt: skip
     data, result = dense(kernels, x).reshape(flat), target.reshape(flat)
     if not training:
-        inv_std, scale, shift = _affine(var, weight, bias, eps)
-        kernels.normalize(data, dense(kernels, mean), scale, shift, activation, result)
+        kernels.normalize(
+            data, dense(kernels, mean), dense(kernels, var), dense(kernels, weight),
+            dense(kernels, bias), eps, activation, result,
+        )  # fmt: skip
     elif x.size:
         mean, var = empty(channels, x.dtype), empty(channels, x.dtype)
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
-        inv_std = inverse_deviation(var, eps)
         update_running(running_mean, running_var, mean, var, count, momentum)
     else:
-        mean = inv_std = np.full(channels, np.nan, x.dtype)
+        mean = var = np.full(channels, np.nan, x.dtype)
     delivered = deliver(target, out)
-    return (delivered, mean.copy(), inv_std) if return_stats else delivered
+    return (delivered, mean.copy(), inverse_deviation(var, eps)) if return_stats else delivered
 
 
 def batch_norm_backward(
@@ -301,17 +302,6 @@ def inverse_deviation(var: Array, eps: float) -> Array:
     with np.errstate(all="ignore"):
         inverse: Array = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
     return inverse
-
-
-def _affine(
-    var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """The inverse deviation of evaluation, and its scale and shift, computed in float64."""
-    with np.errstate(all="ignore"):
-        inv_std = 1 / np.sqrt(var.astype(np.float64) + eps)
-        scale = inv_std if weight is None else inv_std * weight
-        shift = np.zeros(var.shape, var.dtype) if bias is None else np.array(bias, order="C")
-        return inv_std.astype(var.dtype), scale.astype(var.dtype), shift
 
 
 def update_running(
