@@ -17,6 +17,7 @@ import argparse
 import gc
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -270,8 +271,14 @@ def _memory(field: str) -> int:
 
 def _peak_of(name: str, library: str, threads: int) -> int:
     command = [sys.executable, "-m", "benchmarks.training", "--peak", name, library]
+    # As the C library is by default: what the process has freed would else count as its own.
+    environment = {key: value for key, value in os.environ.items() if key[:7] != "MALLOC_"}
     found = subprocess.run(
-        [*command, "--threads", str(threads)], check=True, capture_output=True, text=True
+        [*command, "--threads", str(threads)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     return int(found.stdout)
 
