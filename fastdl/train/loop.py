@@ -36,7 +36,7 @@ def training_step(
     with np.errstate(over="ignore", invalid="ignore"):
         scores = model.forward(x)
         value = loss.forward(scores, y)
-        model.backward(loss.backward())
+        model.backward_params(loss.backward())
         optimizer.update(model.parameters(), model.gradients())
     return value, int(np.count_nonzero(scores.argmax(1) == y))
 
