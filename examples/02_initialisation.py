@@ -21,14 +21,9 @@ from fastdl import nn
 DEPTH, WIDTH = 5, 200
 
 
-def normal(deviation: float) -> nn.init.Initializer:
-    """Weights of one standard deviation, whatever the layer."""
-    return lambda shape, rng, dtype: rng.normal(0, deviation, shape).astype(dtype)
-
-
 CASES = {
-    "sd 1, tanh": (common.RED, normal(1.0), nn.Tanh),
-    "sd 0.01, tanh": (common.ORANGE, normal(0.01), nn.Tanh),
+    "sd 1, tanh": (common.RED, nn.init.normal(1.0), nn.Tanh),
+    "sd 0.01, tanh": (common.ORANGE, nn.init.normal(0.01), nn.Tanh),
     "Xavier, tanh": (common.GREEN, nn.xavier_normal, nn.Tanh),
     "He, ReLU (> 0)": (common.BLUE, nn.he_normal, nn.ReLU),
 }

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         axes.semilogy(
             np.arange(len(losses)) + width, losses, color=colour, label=f"{label}: {wrong:.1f} %"
         )
-        figures[label] = steps
+        figures[label], figures[f"{label}, updates"] = float(losses[-1]), steps
         print(
             f"{label:17s} loss {losses[-1]:.3f} at the end, below {GOAL} after {steps:.0f} updates; "
             f"test error {wrong:.1f} %"

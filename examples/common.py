@@ -67,15 +67,15 @@ def digit_images(
 def fit(
     net: nn.Layer,
     optimizer: optim.Optimizer,
-    samples: data.Samples,
+    samples: data.Samples | data.Loader,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int = 64,
     schedule: Callable[[int], float] | None = None,
 ) -> Iterator[list[float]]:
     """Train ``net`` by cross entropy; after each epoch the losses of its batches."""
-    loss, step = nn.CrossEntropyLoss(), 0
-    batches = data.Loader(samples, batch_size)
+    criterion, step = nn.CrossEntropyLoss(), 0
+    batches = samples if isinstance(samples, data.Loader) else data.Loader(samples, batch_size)
     for epoch in range(epochs):
         losses = []
         net.train()
@@ -84,8 +84,8 @@ def fit(
                 optimizer.lr = schedule(step)
             # A rate that is too large overflows; the losses then show it.
             with np.errstate(over="ignore", invalid="ignore"):
-                losses.append(loss.forward(net(x), y))
-                net.backward(loss.backward())
+                losses.append(criterion.forward(net(x), y))
+                net.backward(criterion.backward())
                 optimizer.update(net.parameters(), net.gradients())
             step += 1
         yield losses
@@ -94,6 +94,11 @@ def fit(
 def error(net: nn.Layer, samples: data.Samples) -> float:
     """The share of images, in percent, whose highest score is not their class."""
     return 100 * float((net.predict(samples.x).argmax(1) != samples.y).mean())
+
+
+def loss(net: nn.Layer, samples: data.Samples) -> float:
+    """The mean cross entropy of the images in evaluation."""
+    return nn.CrossEntropyLoss().forward(net.predict(samples.x), samples.y)
 
 
 def smooth(losses: Sequence[float], width: int) -> np.ndarray:

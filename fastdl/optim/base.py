@@ -19,7 +19,7 @@ from ..functional.optimizer import (
     optimizer_step,
 )
 from .clipping import clipping_scale
-from .regularizers import Elastic, Lp, Regularizer, as_regularizer, soft_threshold
+from .regularizers import Elastic, Penalty, Regularizer, as_regularizer, soft_threshold
 from .selection import Array
 from .settings import not_negative, positive
 
@@ -45,7 +45,7 @@ class _Plan(NamedTuple):
     #: l1, l2 and decay of each parameter.
     penalties: NDArray[np.float64]
     #: The places and penalties that the kernel does not compute.
-    general: list[tuple[int, Lp]]
+    general: list[tuple[int, Penalty]]
     #: The places and strengths of soft thresholds.
     thresholds: list[tuple[int, float]]
     groups: list[_Group]
@@ -231,8 +231,8 @@ class Optimizer:
             for name, param in params.items():
                 _check_fits(f"{slot}/{name}", self._state[slot].get(name), param)
         penalties = np.zeros((len(params), 3))
-        general, thresholds = [], []
-        groups: dict[tuple[np.dtype[np.generic], bool], list[int]] = {}
+        general: list[tuple[int, Penalty]] = []
+        thresholds = []
         for place, (name, param) in enumerate(params.items()):
             penalty = self.regularizer.of(name, param) if self.regularizer else None
             if isinstance(penalty, Elastic):
@@ -241,18 +241,17 @@ class Optimizer:
                     thresholds.append((place, penalty.l1))
                 else:
                     penalties[place, 0] = penalty.l1
-            elif isinstance(penalty, Lp):
+            elif penalty is not None:
                 general.append((place, penalty))
             penalties[place, 2] = self._decay(name, param)
-            groups.setdefault((param.dtype, isinstance(penalty, Lp)), []).append(place)
-        states = [
-            [self._state[slot].setdefault(name, _zeros(param)) for name, param in params.items()]
-            for slot in self.slots
-        ]
+        separate = {place for place, _ in general}
+        groups: dict[tuple[np.dtype[np.generic], bool], list[int]] = {}
+        for place, param in enumerate(params.values()):
+            groups.setdefault((param.dtype, place in separate), []).append(place)
         return _Plan(
             names=list(params),
             arrays=list(params.values()),
-            states=states,
+            states=[_filled(self._state[slot], params) for slot in self.slots],
             penalties=penalties,
             general=general,
             thresholds=thresholds,
@@ -264,8 +263,12 @@ def _at(places: list[int], items: Sequence[Array]) -> list[Array]:
     return [items[place] for place in places]
 
 
-def _zeros(param: Array) -> Array:
-    return np.zeros(param.shape, param.dtype)
+def _filled(state: dict[str, Array], params: Mapping[str, Array]) -> list[Array]:
+    """The state of each of ``params``: zeros where it had none."""
+    for name, param in params.items():
+        if name not in state:
+            state[name] = np.zeros(param.shape, param.dtype)
+    return [state[name] for name in params]
 
 
 def _checked(key: str, array: Array, is_count: bool) -> Array:

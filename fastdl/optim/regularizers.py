@@ -45,6 +45,10 @@ class Penalty(Regularizer):
     def value(self, param: Array) -> float:
         """The penalty on ``param``."""
 
+    @abstractmethod
+    def gradient(self, param: Array) -> Array:
+        """The gradient of `value`, of ``param``'s dtype."""
+
 
 class Elastic(Penalty):
     """The elastic net, ``l1 * sum(|w|) + l2 / 2 * sum(w**2)``.
@@ -103,6 +107,9 @@ class Elastic(Penalty):
         if self.l2:
             total += self.l2 / 2 * sum_of_squares([param])
         return total
+
+    def gradient(self, param: Array) -> Array:
+        return np.asarray(self.l1 * np.sign(param) + self.l2 * param)
 
 
 class L1(Elastic):
@@ -219,7 +226,6 @@ class Lp(Penalty):
         return self.strength / self.p * float((np.abs(param, dtype=np.float64) ** self.p).sum())
 
     def gradient(self, param: Array) -> Array:
-        """The gradient of `value`."""
         with np.errstate(all="ignore"):
             power: Array = np.abs(param) ** (self.p - 1)
             return self.strength * np.sign(param) * power

@@ -82,6 +82,31 @@ def test_gradients_are_clipped_without_it(kind: str, max_norm: float | None, bac
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_what_an_update_takes(kind: str) -> None:
+    (penalty, _), params = KINDS[kind], {"w": normal((3, 5))}
+    assert isinstance(penalty, optim.Penalty)
+    expected = params["w"] - penalty.gradient(params["w"])
+    optim.SGD(1, regularizer=penalty).update(params, zeros_like(params))
+    np.testing.assert_allclose(params["w"], expected, rtol=1e-13)
+
+
+def test_a_penalty_of_ones_own() -> None:
+    class Cosh(optim.Penalty):
+        """``sum(cosh(w))``."""
+
+        def value(self, param: np.ndarray) -> float:
+            return float(np.cosh(param).sum())
+
+        def gradient(self, param: np.ndarray) -> np.ndarray:
+            return np.sinh(param)
+
+    params = {"w": normal((3, 5))}
+    expected = params["w"] - 0.1 * np.sinh(params["w"]) - 0.1
+    optim.SGD(0.1, regularizer=Cosh(None)).update(params, {"w": np.ones((3, 5))})
+    np.testing.assert_allclose(params["w"], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_zero_is_left_alone(kind: str, dtype: type, backend: str) -> None:
     params = {"w": np.zeros((3, 5), dtype)}
     with fastdl.use_backend(backend):

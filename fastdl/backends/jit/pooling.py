@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...geometry import PoolGeometry, adaptive_window
+from ...geometry import ConvGeometry, PoolGeometry, adaptive_window
 from ..common import are_within, window_sizes
 from ..table import Array
-from .arrays import planes
+from .arrays import flat, planes
 from .compiling import compiled
+from .conv import conv2d_grad_input
 from .pool import run, run_with_scratch
 from .spans import span
 from .sums import total
@@ -274,6 +275,17 @@ def avg_pool2d_backward(
     """Spread each grad element, over its divisor, on its window."""
     g = geometry
     heights, widths = _divisors(g, count_include_pad, divisor)
+    if g.kernel_h > g.stride_h and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
+        # As the gradient of a depthwise convolution whose weights are 1.
+        divisors = np.multiply.outer(heights, widths).astype(out.dtype)
+        windows = ConvGeometry(
+            g.batch, g.channels, g.height, g.width, g.channels, g.kernel_h, g.kernel_w,
+            stride_h=g.stride_h, stride_w=g.stride_w, dilation_h=1, dilation_w=1,
+            pad_top=g.pad_h, pad_left=g.pad_w, groups=g.channels, out_h=g.out_h, out_w=g.out_w,
+        )  # fmt: skip
+        ones = np.ones(windows.weight_shape, out.dtype)
+        conv2d_grad_input(grad / divisors, ones, windows, out)
+        return
     run(
         _average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,
         planes(grad), _window(g), heights, widths, planes(out),
@@ -286,19 +298,28 @@ def avg_pool2d_backward(
 @compiled
 def _adaptive(start: int, stop: int, x: Array, rows: Array, columns: Array, out: Array) -> None:
     """X (N*C, H, W), out (N*C, OH, OW), rows (OH, 2) and columns (OW, 2): the windows' bounds."""
-    width = x.shape[2]
     for p in range(start, stop):
-        plane = x[p].reshape(-1)
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
                 first, last = columns[j]
                 summed = 0.0
-                if last - first == width:
-                    summed = total(plane[rows[i, 0] * width : rows[i, 1] * width])
-                else:
-                    for row in range(rows[i, 0], rows[i, 1]):
-                        summed += total(x[p, row, first:last])
+                for row in range(rows[i, 0], rows[i, 1]):
+                    summed += total(x[p, row, first:last])
                 out[p, i, j] = summed / ((rows[i, 1] - rows[i, 0]) * (last - first))
+
+
+@compiled
+def _mean(start: int, stop: int, x: Array, out: Array) -> None:
+    """X (N*C, H*W), out (N*C)."""
+    for p in range(start, stop):
+        out[p] = total(x[p]) / x.shape[1]
+
+
+@compiled
+def _mean_backward(start: int, stop: int, grad: Array, out: Array) -> None:
+    """Grad (N*C), out (N*C, H*W)."""
+    for p in range(start, stop):
+        out[p, :] = grad[p] / out.dtype.type(out.shape[1])
 
 
 @compiled
@@ -312,11 +333,6 @@ def _adaptive_backward(
                 first, last = columns[j]
                 count = (rows[i, 1] - rows[i, 0]) * (last - first)
                 share = out.dtype.type(grad[p, i, j] / count)
-                if last - first == out.shape[2]:
-                    whole = out[p, rows[i, 0] : rows[i, 1]].reshape(-1)
-                    for place in range(whole.size):
-                        whole[place] += share
-                    continue
                 for row in range(rows[i, 0], rows[i, 1]):
                     target = out[p, row, first:last]
                     for column in range(target.size):
@@ -330,6 +346,9 @@ def _windows(size: int, outputs: int) -> Array:
 
 def adaptive_avg_pool2d(x: Array, out: Array) -> None:
     """Mean of each window."""
+    if out.shape[2:] == (1, 1) and x.size:
+        run(_mean, out.size, x.size, flat(x).reshape(out.size, -1), flat(out))
+        return
     rows, columns = (_windows(x.shape[axis], out.shape[axis]) for axis in (2, 3))
     tasks = out.shape[0] * out.shape[1]
     run(_adaptive, tasks, x.size + out.size, planes(x), rows, columns, planes(out))
@@ -337,6 +356,9 @@ def adaptive_avg_pool2d(x: Array, out: Array) -> None:
 
 def adaptive_avg_pool2d_backward(grad: Array, out: Array) -> None:
     """Spread each grad element, over its window's size, on its window."""
+    if grad.shape[2:] == (1, 1) and out.size:
+        run(_mean_backward, grad.size, out.size, flat(grad), flat(out).reshape(grad.size, -1))
+        return
     rows, columns = (_windows(out.shape[axis], grad.shape[axis]) for axis in (2, 3))
     tasks = out.shape[0] * out.shape[1]
     run(_adaptive_backward, tasks, grad.size + out.size, planes(grad), rows, columns, planes(out))
