@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         argv, __doc__, "folder of MNIST's files (default: scikit-learn's digits)"
     )
     train, _, name = common.digit_images(args, 1000 if args.quick else 30000)
-    epochs, width = (4, 5) if args.quick else (12, 10) if len(train.x) < 2000 else (2, 40)
+    epochs, width = (4, 5) if args.quick else (12, 10) if len(train.x) < 2000 else (2, 20)
     picture = common.figure("Five optimisers: an elongated bowl, and images", 10, 4.6)
     left, right = picture.subplots(1, 2)
     x, y = np.meshgrid(np.linspace(-8, 4, 200), np.linspace(-3, 3, 200))

@@ -1,6 +1,7 @@
 """Each example at small scale: it draws its picture, and what it claims holds."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +32,17 @@ def example(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_all_are_here():
+def test_all_are_in_the_gallery():
     gallery = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [script[:2] for script in SCRIPTS] == [f"{number:02d}" for number in range(1, 11)]
     for script in SCRIPTS:
-        assert f"examples/{script}.py" in gallery
-        assert f"(pictures/{script}.png)" in gallery
-        assert (FOLDER / "pictures" / f"{script}.png").stat().st_size < 60_000
+        assert f"    python examples/{script}.py" in gallery
+    pictures = re.findall(r"\((pictures/.*?)\)", gallery)
+    assert {path.name for path in (FOLDER / "pictures").iterdir()} == {
+        Path(picture).name for picture in pictures
+    }
+    for picture in pictures:
+        assert (FOLDER / picture).stat().st_size < 60_000
 
 
 def test_the_gradient_vanishes_in_sigmoids(example):
