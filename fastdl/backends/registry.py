@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import BackendError, DTypeError
+from . import gpu
 from .table import Backend
 
 #: Every backend, by name.
-NAMES = ("compiled", "jit", "reference", "naive")
-#: Tried in this order when nobody names one. The naive loops serve only by name.
+NAMES = ("compiled", "jit", "reference", "naive", "cuda")
+#: Tried in this order when nobody names one. The others serve only by name.
 FALLBACK = ("compiled", "jit", "reference")
 _BY_FALLBACK = f"the first that works here of {', '.join(FALLBACK)}"
 
@@ -42,7 +43,7 @@ def why_missing(name: str) -> str | None:
     # Only looked for, not imported: Numba takes longer to import than all the rest.
     if name == "jit" and find_spec("numba") is None:
         return "the package numba is not installed; install it with: pip install numba"
-    return None
+    return gpu.why_missing() if name == "cuda" else None
 
 
 def available_backends() -> dict[str, str | None]:

@@ -28,7 +28,7 @@ import numpy as np
 
 from . import scalars
 from .launch import kernel
-from .target import SIMULATED, cuda, load4, quotient, store4
+from .target import SIMULATED, cuda, inlined, load4, quotient, store4
 
 #: Products summed in registers before they are added to the result.
 RUN = 8 if SIMULATED else 512
@@ -50,7 +50,7 @@ class Tile(NamedTuple):
 
 #: From the largest, which reads shared memory least, to those for few filters or windows.
 TILES = (
-    (Tile(16, 8, 4, 1, 1), Tile(16, 32, 4, 2, 2))
+    (Tile(16, 8, 4, 1, 1), Tile(64, 32, 4, 2, 2))
     if SIMULATED
     else (
         Tile(128, 128, 8, 2, 2),
@@ -88,7 +88,184 @@ def pack(T: Any) -> Any:
     return run
 
 
-@kernel(f"T* i* T* T* T* {'i ' * 24}", bounds=_bounds)
+def _multiply(tile: Tile) -> Any:
+    """Add the products of one k to the thread's sums: no loop, so that the sums are registers."""
+    QUADS_M, QUADS_P = tile.quads_m, tile.quads_p
+    APART_M, APART_P = tile.m // QUADS_M, tile.p // QUADS_P
+    WIDTH = 4 * QUADS_P
+
+    @inlined
+    def square(sums, i, a0, a1, a2, a3, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
+        sums[i] += a0 * b0
+        sums[i + 1] += a0 * b1
+        sums[i + 2] += a0 * b2
+        sums[i + 3] += a0 * b3
+        sums[i + WIDTH] += a1 * b0
+        sums[i + WIDTH + 1] += a1 * b1
+        sums[i + WIDTH + 2] += a1 * b2
+        sums[i + WIDTH + 3] += a1 * b3
+        sums[i + 2 * WIDTH] += a2 * b0
+        sums[i + 2 * WIDTH + 1] += a2 * b1
+        sums[i + 2 * WIDTH + 2] += a2 * b2
+        sums[i + 2 * WIDTH + 3] += a2 * b3
+        sums[i + 3 * WIDTH] += a3 * b0
+        sums[i + 3 * WIDTH + 1] += a3 * b1
+        sums[i + 3 * WIDTH + 2] += a3 * b2
+        sums[i + 3 * WIDTH + 3] += a3 * b3
+
+    @inlined
+    def multiply(tile_a, tile_b, a, b, sums):  # type: ignore[no-untyped-def]
+        a0, a1, a2, a3 = load4(tile_a, a)
+        b0, b1, b2, b3 = load4(tile_b, b)
+        square(sums, 0, a0, a1, a2, a3, b0, b1, b2, b3)
+        if QUADS_P == 2:
+            b4, b5, b6, b7 = load4(tile_b, b + APART_P)
+            square(sums, 4, a0, a1, a2, a3, b4, b5, b6, b7)
+        if QUADS_M == 2:
+            a4, a5, a6, a7 = load4(tile_a, a + APART_M)
+            square(sums, 4 * WIDTH, a4, a5, a6, a7, b0, b1, b2, b3)
+            if QUADS_P == 2:
+                square(sums, 4 * WIDTH + 4, a4, a5, a6, a7, b4, b5, b6, b7)
+
+    return multiply
+
+
+def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
+    """Add the thread's sums to the result; the last time with bias and activation."""
+    QUADS_M, QUADS_P = tile.quads_m, tile.quads_p
+    APART_M, APART_P = tile.m // QUADS_M, tile.p // QUADS_P
+    WIDTH = 4 * QUADS_P
+    f = scalars.activation(T, activation)
+    zero, nowhere = T(0), np.int32(-1)
+
+    @inlined
+    def place(p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w, plane):  # type: ignore[no-untyped-def]
+        """Where window p of filter 0 goes, or -1."""
+        if p >= windows:
+            return nowhere
+        if plain:
+            image = quotient(p, plane)
+            return np.int32(image * out_image + (p - image * plane))
+        above = quotient(p, grid_w)
+        image = quotient(above, grid_h)
+        line = (above - image * grid_h) * step_h + out_h
+        return np.int32(
+            image * out_image + line * out_width + (p - above * grid_w) * step_w + out_w
+        )
+
+    @inlined
+    def put(value, out, to, channel, more, begun, last):  # type: ignore[no-untyped-def]
+        if to >= 0:
+            at = np.int32(to + channel)
+            if begun:
+                value += out[at]
+            out[at] = f(value + more) if last else value
+
+    @inlined
+    def put4(a, b, c, d, out, to, channel, more, begun, last):  # type: ignore[no-untyped-def]
+        if to >= 0:
+            at = np.int32(to + channel)
+            if begun:
+                e, g, h, o = load4(out, at)
+                a, b, c, d = a + e, b + g, c + h, d + o
+            if last:
+                a, b, c, d = f(a + more), f(b + more), f(c + more), f(d + more)
+            store4(out, at, a, b, c, d)
+
+    @inlined
+    def line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last):  # type: ignore[no-untyped-def]
+        """Four sums of one filter."""
+        if m < filters:
+            number = np.int32(group * filters + m)
+            channel = np.int32(number * out_plane)
+            more = bias[number] if biased else zero
+            a, b, c, d = sums[i], sums[i + 1], sums[i + 2], sums[i + 3]
+            if plain:
+                put4(a, b, c, d, out, t0, channel, more, begun, last)
+            else:
+                put(a, out, t0, channel, more, begun, last)
+                put(b, out, t1, channel, more, begun, last)
+                put(c, out, t2, channel, more, begun, last)
+                put(d, out, t3, channel, more, begun, last)
+
+    @inlined
+    def lines(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last):  # type: ignore[no-untyped-def]
+        """A square of 4 x 4 sums."""
+        line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last)
+        line(
+            sums, i + WIDTH, m + 1, filters, group, out_plane, bias, biased, out,
+            t0, t1, t2, t3, begun, last,
+        )  # fmt: skip
+        line(
+            sums, i + 2 * WIDTH, m + 2, filters, group, out_plane, bias, biased, out,
+            t0, t1, t2, t3, begun, last,
+        )  # fmt: skip
+        line(
+            sums, i + 3 * WIDTH, m + 3, filters, group, out_plane, bias, biased, out,
+            t0, t1, t2, t3, begun, last,
+        )  # fmt: skip
+
+    @inlined
+    def deliver(  # type: ignore[no-untyped-def]
+        sums, bias, out, group, m, p, begun, last, filters, windows, grid_h, grid_w, out_image,
+        out_plane, out_width, step_h, step_w, out_h, out_w, biased, plane,
+    ):  # fmt: skip
+        t0 = place(
+            p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w, plane
+        )
+        t1, t2, t3 = t0, t0, t0
+        if not plain:
+            t1 = place(
+                p + 1, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w,
+                plane,
+            )  # fmt: skip
+            t2 = place(
+                p + 2, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w,
+                plane,
+            )  # fmt: skip
+            t3 = place(
+                p + 3, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w,
+                plane,
+            )  # fmt: skip
+        lines(sums, 0, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last)
+        if QUADS_M == 2:
+            lines(
+                sums, 4 * WIDTH, m + APART_M, filters, group, out_plane, bias, biased, out,
+                t0, t1, t2, t3, begun, last,
+            )  # fmt: skip
+        if QUADS_P == 2:
+            q = np.int32(p + APART_P)
+            t0 = place(
+                q, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w,
+                plane,
+            )  # fmt: skip
+            if not plain:
+                t1 = place(
+                    q + 1, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h,
+                    out_w, plane,
+                )  # fmt: skip
+                t2 = place(
+                    q + 2, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h,
+                    out_w, plane,
+                )  # fmt: skip
+                t3 = place(
+                    q + 3, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h,
+                    out_w, plane,
+                )  # fmt: skip
+            lines(
+                sums, 4, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun,
+                last,
+            )  # fmt: skip
+            if QUADS_M == 2:
+                lines(
+                    sums, 4 * WIDTH + 4, m + APART_M, filters, group, out_plane, bias, biased, out,
+                    t0, t1, t2, t3, begun, last,
+                )  # fmt: skip
+
+    return deliver
+
+
+@kernel(f"T* i* T* T* T* {'i ' * 23}", bounds=_bounds)
 def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: bool) -> Any:
     """The kernel of the module's picture.
 
@@ -98,9 +275,9 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
     """
     TILE_M, TILE_P, TILE_K, QUADS_M, QUADS_P = tile
     THREADS = tile.threads
-    # Rows and columns of the block's grid of threads; a thread's quads are so far apart.
+    assert THREADS % TILE_P == 0 or straight, "a thread gathers for one window"
+    # Columns of the block's grid of threads.
     COLUMNS = TILE_P // (4 * QUADS_P)
-    APART_M, APART_P = TILE_M // QUADS_M, TILE_P // QUADS_P
     A_QUADS = TILE_K * TILE_M // 4
     A_LOADS = -(-A_QUADS // THREADS)
     A_EVEN = A_QUADS % THREADS == 0
@@ -113,17 +290,17 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
     A_SIZE, B_SIZE = TILE_K * TILE_M, TILE_K * TILE_P
     A_MEMORY, B_MEMORY, A_KEPT = 2 * A_SIZE, 2 * B_SIZE, 4 * A_LOADS
     ACCUMULATORS = 16 * QUADS_M * QUADS_P
-    WIDTH = 4 * QUADS_P
     STEPS_A_RUN = RUN // TILE_K
     NOWHERE = np.int32(-(2**29))
-    f = scalars.activation(T, activation)
+    multiply = _multiply(tile)
+    deliver = _deliver(T, tile, activation, plain)
     zero = T(0)
 
     def run(  # type: ignore[no-untyped-def]
         packed, taps, x, bias, out,
         padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
-        out_h, out_w, biased, plane, spare,
+        out_h, out_w, biased, plane,
     ):  # fmt: skip
         tile_a = cuda.shared.array(A_MEMORY, T, 16)
         tile_b = cuda.shared.array(B_MEMORY, T, 16)
@@ -199,79 +376,20 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
                         sums[i] = zero
                 a_now = np.int32((step & 1) * A_SIZE + row)
                 b_now = np.int32((step & 1) * B_SIZE + column)
-                for k in range(TILE_K):
-                    for quad_m in range(QUADS_M):
-                        a0, a1, a2, a3 = load4(tile_a, a_now + k * TILE_M + quad_m * APART_M)
-                        for quad_p in range(QUADS_P):
-                            b0, b1, b2, b3 = load4(tile_b, b_now + k * TILE_P + quad_p * APART_P)
-                            i = 4 * quad_m * WIDTH + 4 * quad_p
-                            sums[i] += a0 * b0
-                            sums[i + 1] += a0 * b1
-                            sums[i + 2] += a0 * b2
-                            sums[i + 3] += a0 * b3
-                            i += WIDTH
-                            sums[i] += a1 * b0
-                            sums[i + 1] += a1 * b1
-                            sums[i + 2] += a1 * b2
-                            sums[i + 3] += a1 * b3
-                            i += WIDTH
-                            sums[i] += a2 * b0
-                            sums[i + 1] += a2 * b1
-                            sums[i + 2] += a2 * b2
-                            sums[i + 3] += a2 * b3
-                            i += WIDTH
-                            sums[i] += a3 * b0
-                            sums[i + 1] += a3 * b1
-                            sums[i + 2] += a3 * b2
-                            sums[i + 3] += a3 * b3
+                # By twos: the loads of the second hide behind the products of the first.
+                for k in range(0, TILE_K, 2):
+                    multiply(tile_a, tile_b, a_now + k * TILE_M, b_now + k * TILE_P, sums)
+                    multiply(
+                        tile_a, tile_b, a_now + (k + 1) * TILE_M, b_now + (k + 1) * TILE_P, sums
+                    )
                 last = ahead == steps
                 if ahead % STEPS_A_RUN == 0 or last:
-                    begun = step >= STEPS_A_RUN
-                    for i in range(4 * QUADS_M):
-                        m = np.int32(first_m + row + (i // 4) * APART_M + i % 4)
-                        if m < filters:
-                            more = zero
-                            if last and biased:
-                                more = bias[group * filters + m]
-                            channel = np.int32((group * filters + m) * out_plane)
-                            for quad_p in range(QUADS_P):
-                                p = np.int32(first_p + column + quad_p * APART_P)
-                                j = i * WIDTH + 4 * quad_p
-                                if plain:
-                                    if p < windows:
-                                        image = quotient(p, plane)
-                                        to = np.int32(
-                                            image * out_image + channel + (p - image * plane)
-                                        )
-                                        a, b, c, d = (
-                                            sums[j], sums[j + 1], sums[j + 2], sums[j + 3],
-                                        )  # fmt: skip
-                                        if begun:
-                                            e, g, h, o = load4(out, to)
-                                            a, b, c, d = a + e, b + g, c + h, d + o
-                                        if last:
-                                            a, b = f(a + more), f(b + more)
-                                            c, d = f(c + more), f(d + more)
-                                        store4(out, to, a, b, c, d)
-                                else:
-                                    for t in range(4):
-                                        if p + t < windows:
-                                            above = quotient(p + t, grid_w)
-                                            image = quotient(above, grid_h)
-                                            to = np.int32(
-                                                image * out_image
-                                                + channel
-                                                + ((above - image * grid_h) * out_step_h + out_h)
-                                                * out_width
-                                                + (p + t - above * grid_w) * out_step_w
-                                                + out_w
-                                            )
-                                            value = sums[j + t]
-                                            if begun:
-                                                value += out[to]
-                                            if last:
-                                                value = f(value + more)
-                                            out[to] = value
+                    deliver(
+                        sums, bias, out, group, np.int32(first_m + row),
+                        np.int32(first_p + column), step >= STEPS_A_RUN, last, filters, windows,
+                        grid_h, grid_w, out_image, out_plane, out_width, out_step_h, out_step_w,
+                        out_h, out_w, biased, plane,
+                    )  # fmt: skip
             if ahead < steps:
                 a_next, b_next = (ahead & 1) * A_SIZE, (ahead & 1) * B_SIZE
                 for load in range(A_LOADS):

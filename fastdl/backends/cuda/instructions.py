@@ -25,6 +25,11 @@ def device(function: Any) -> Any:
     return cuda.jit(function, device=True)
 
 
+def inlined(function: Any) -> Any:
+    """A function whose code goes into the kernel at every call, so that its arrays stay registers."""
+    return cuda.jit(function, device=True, forceinline=True)
+
+
 def _vector_pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Where four elements begin, and their type."""
     data = context.make_array(array_type)(context, builder, array).data

@@ -46,6 +46,9 @@ def device(function: Any) -> Any:
     return function
 
 
+inlined = device
+
+
 def load4(array: Any, index: int) -> tuple[Any, Any, Any, Any]:
     """``array[index : index + 4]``."""
     assert index % 4 == 0, "not aligned"

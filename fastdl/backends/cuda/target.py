@@ -12,6 +12,7 @@ if SIMULATED:
         cuda,
         device,
         exp,
+        inlined,
         load4,
         log,
         mma_bf16,
@@ -30,6 +31,7 @@ else:
     from .instructions import (
         device,
         exp,
+        inlined,
         load4,
         log,
         mma_bf16,
@@ -48,6 +50,7 @@ __all__ = [
     "cuda",
     "device",
     "exp",
+    "inlined",
     "load4",
     "log",
     "mma_bf16",
