@@ -30,6 +30,7 @@ FAMILIES = (
     "depthwise.cpp",
     "limits.cpp",
     "norm.cpp",
+    "optimizer.cpp",
     "pool.cpp",
     "softmax.cpp",
     "table.cpp",

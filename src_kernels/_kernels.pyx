@@ -13,7 +13,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
-from libc.stdlib cimport getenv
+from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (
     PyArray_DATA,
@@ -65,6 +65,19 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         int64_t planes, height, width, out_h, out_w
     cppclass NormGeometry:
         int64_t batch, channels, size
+    ctypedef enum Rule:
+        kSgd
+    cppclass OptimizerStep:
+        Rule rule
+        double lr, beta1, beta2, eps, grad_scale
+        int64_t step
+    cppclass Parameter:
+        void* values
+        const void* grad
+        void* first
+        void* second
+        int64_t size
+        double l1, l2, decay
     cppclass Table:
         const char* name
         int conv2d_algorithm(Dtype, const ConvGeometry*, int, bint, int)
@@ -99,6 +112,8 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void dropout(Dtype, const void*, const uint8_t*, double, int64_t, void*, int)
         void softmax(Dtype, const void*, int64_t, int64_t, bint, void*, int)
         void softmax_backward(Dtype, const void*, const void*, int64_t, int64_t, bint, void*, int)
+        void optimizer_step(Dtype, const OptimizerStep*, Parameter*, int64_t, int)
+        double sum_of_squares(Dtype, const void*, int64_t, int)
         double multiply_add(Dtype, int64_t, int)
         double read_bytes(const void*, int64_t, int)
         void write_bytes(const void*, void*, int64_t, int)
@@ -823,3 +838,47 @@ def dropout(ndarray x, ndarray mask, double scale, ndarray out):
     with nogil:
         table.dropout(dtype_of(x), PyArray_DATA(x), <const uint8_t*> PyArray_DATA(mask), scale,
                       PyArray_SIZE(x), PyArray_DATA(out), n)
+
+
+# --- optimisers -----------------------------------------------------------------
+
+
+RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")
+
+
+def optimizer_step(step, list params, list grads, list first, list second, ndarray penalties):
+    cdef int rule = RULES.index(step.rule)
+    cdef OptimizerStep s
+    s.rule = <Rule> rule
+    s.lr, s.beta1, s.beta2 = step.lr, step.beta1, step.beta2
+    s.eps, s.grad_scale, s.step = step.eps, step.grad_scale, step.step
+    cdef int64_t count = len(params), i
+    if count == 0:
+        return
+    cdef Parameter* arrays = <Parameter*> malloc(count * sizeof(Parameter))
+    if arrays == NULL:
+        raise MemoryError("no memory left for the addresses of an optimiser's arrays")
+    cdef Dtype d = dtype_of(params[0])
+    cdef const double* numbers = <const double*> PyArray_DATA(penalties)
+    cdef int n = threads()
+    try:
+        for i in range(count):
+            arrays[i].values = PyArray_DATA(<ndarray?> params[i])
+            arrays[i].grad = PyArray_DATA(<ndarray?> grads[i])
+            arrays[i].first = PyArray_DATA(<ndarray?> first[i]) if first else NULL
+            arrays[i].second = PyArray_DATA(<ndarray?> second[i]) if second else NULL
+            arrays[i].size = PyArray_SIZE(<ndarray?> params[i])
+            arrays[i].l1, arrays[i].l2 = numbers[3 * i], numbers[3 * i + 1]
+            arrays[i].decay = numbers[3 * i + 2]
+        with nogil:
+            table.optimizer_step(d, &s, arrays, count, n)
+    finally:
+        free(arrays)
+
+
+def sum_of_squares(ndarray x):
+    cdef int n = threads()
+    cdef double total
+    with nogil:
+        total = table.sum_of_squares(dtype_of(x), PyArray_DATA(x), PyArray_SIZE(x), n)
+    return total

@@ -64,6 +64,10 @@ void softmax(Dtype, const void* x, int64_t rows, int64_t columns, bool log, void
 void softmax_backward(Dtype, const void* grad, const void* y, int64_t rows, int64_t columns,
                       bool log, void* out, int threads);
 
+// optimizer.cpp
+void optimizer_step(Dtype, const OptimizerStep*, Parameter*, int64_t count, int threads);
+double sum_of_squares(Dtype, const void* x, int64_t size, int threads);
+
 // limits.cpp
 double multiply_add(Dtype, int64_t operations, int threads);
 double read_bytes(const void* data, int64_t size, int threads);

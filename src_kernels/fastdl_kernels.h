@@ -38,6 +38,28 @@ struct NormGeometry {
   int64_t batch, channels, size;
 };
 
+// fastdl.backends.table.Rule, in that order.
+enum Rule { kSgd = 0, kMomentum = 1, kNesterov = 2, kAdaGrad = 3, kRmsProp = 4, kAdam = 5 };
+
+// fastdl.backends.table.OptimizerStep.
+struct OptimizerStep {
+  Rule rule;
+  double lr, beta1, beta2, eps, grad_scale;
+  int64_t step;
+};
+
+// One array of `size` parameters: its gradient, the state that the rule keeps (null if none), and what
+// keeps the parameters small.
+struct Parameter {
+  void* values;
+  const void* grad;
+  void* first;
+  void* second;
+  int64_t size;
+  double l1, l2, decay;
+  int64_t start;  // the kernel's own
+};
+
 // The kernels of fastdl/backends/table.py, which says what each computes.
 struct Table {
   const char* name;
@@ -103,6 +125,10 @@ struct Table {
                   int threads);
   void (*softmax_backward)(Dtype, const void* grad, const void* y, int64_t rows, int64_t columns,
                            bool log, void* out, int threads);
+
+  // optimizer.cpp; `count` arrays of one dtype
+  void (*optimizer_step)(Dtype, const OptimizerStep*, Parameter*, int64_t count, int threads);
+  double (*sum_of_squares)(Dtype, const void* x, int64_t size, int threads);
 
   // limits.cpp: `operations` multiplications and additions on each thread, a few more where they are
   // no multiple of the unrolled loop;

@@ -35,6 +35,8 @@ const Table table = {
     dropout,
     softmax,
     softmax_backward,
+    optimizer_step,
+    sum_of_squares,
     multiply_add,
     read_bytes,
     write_bytes,

@@ -270,6 +270,23 @@ FASTDL_INLINE Vector<T> absolute(Vector<T> x) {
   return (Vector<T>)((IntegerVector<T>)x & ~(IntegerVector<T>)splat(T(-0.0)));
 }
 
+// Of each lane; rounded as IEEE 754 says.
+template <class T>
+FASTDL_INLINE Vector<T> square_root(Vector<T> x) {
+#if defined(__AVX512F__)
+  // With a mask of ones: what has none makes GCC 12 warn of its own headers.
+  if constexpr (sizeof(T) == 4) return (Vector<T>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
+  else return (Vector<T>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return (Vector<T>)_mm256_sqrt_ps((__m256)x);
+  else return (Vector<T>)_mm256_sqrt_pd((__m256d)x);
+#else
+  for (int lane = 0; lane < kLanes<T>; ++lane)
+    x[lane] = sizeof(T) == 4 ? __builtin_sqrtf(x[lane]) : __builtin_sqrt(x[lane]);
+  return x;
+#endif
+}
+
 // 1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow.
 template <class T>
 FASTDL_INLINE Vector<T> sigmoid(Vector<T> x) {

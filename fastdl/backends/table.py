@@ -25,7 +25,7 @@ input gradient of a convolution) and the drawing of dropout's mask.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,22 @@ Array = NDArray[Any]
 Activation = Literal["relu", "sigmoid", "tanh"] | None
 #: How a convolution is computed; None: as the backend chooses.
 Algorithm = Literal["direct", "depthwise", "winograd"] | None
+#: What an optimiser does with a gradient; AdamW is "adam" with a decay.
+Rule = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
+
+
+class OptimizerStep(NamedTuple):
+    """The numbers of one update; a rule reads those that its formula names."""
+
+    rule: Rule
+    lr: float
+    beta1: float = 0.0
+    beta2: float = 0.0
+    eps: float = 0.0
+    #: Every gradient is multiplied by it first.
+    grad_scale: float = 1.0
+    #: Updates done, this one included.
+    step: int = 1
 
 
 class PreparedConv2d(Protocol):
@@ -291,6 +307,43 @@ class Backend(Protocol):
 
     def dropout(self, x: Array, mask: NDArray[np.bool_], scale: float, out: Array) -> None:
         """``x * scale`` where mask is true, else 0 (also for NaN and infinity): its own backward."""
+
+    # --- optimisers ------------------------------------------------------
+
+    def optimizer_step(
+        self,
+        step: OptimizerStep,
+        params: list[Array],
+        grads: list[Array],
+        first: list[Array],
+        second: list[Array],
+        penalties: NDArray[np.float64],
+    ) -> None:
+        """Change parameters w against their gradients, and the state ``first``, ``second``, in place.
+
+        All lists are as long as ``params``, with arrays of the same shapes; those
+        of a state that the rule does not keep are empty. ``params`` share no
+        memory with each other; a gradient may be its parameter itself.
+        ``penalties`` (params, 3), C-contiguous, has ``l1, l2, decay`` of each.
+        First of all ::
+
+            g = grad_scale * grad + l2 * w + l1 * sign(w)
+            w = w * (1 - lr * decay)
+
+        and then, with ``v`` or ``h`` or ``m`` for first, ``s`` for second, by rule ::
+
+            sgd       w = w - lr * g
+            momentum  v = beta1 * v - lr * g;              w = w + v
+            nesterov  v = beta1 * v - lr * g;              w = w + beta1 * v - lr * g
+            adagrad   h = h + g**2;                        w = w - lr * g / (sqrt(h) + eps)
+            rmsprop   h = beta1 * h + (1 - beta1) * g**2;  w = w - lr * g / (sqrt(h) + eps)
+            adam      m = beta1 * m + (1 - beta1) * g
+                      s = beta2 * s + (1 - beta2) * g**2
+                      w = w - lr * (m / (1 - beta1**step)) / (sqrt(s / (1 - beta2**step)) + eps)
+        """
+
+    def sum_of_squares(self, x: Array) -> float:
+        """``sum(x**2)`` in double precision: any shape, 0 for no element."""
 
 
 #: The names of the kernels, in the order above.

@@ -83,7 +83,7 @@ def _train(args: argparse.Namespace) -> int:
         with progress:
             for epoch in fit(
                 model,
-                Adam(model.parameters(), args.lr),
+                Adam(args.lr),
                 digits.train,
                 digits.validation,
                 epochs=args.epochs,

@@ -7,18 +7,26 @@ from numpy.typing import DTypeLike
 
 from .. import nn
 from ..nn.init import Seed
+from .convolution import convolution
 
 
 def digits_cnn(
-    *, dropout: float = 0.5, rng: Seed = None, dtype: DTypeLike = np.float32
+    classes: int = 10,
+    channels: int = 1,
+    *,
+    dropout: float = 0.5,
+    rng: Seed = None,
+    dtype: DTypeLike = np.float32,
 ) -> nn.Sequential:
-    """Scores (N, 10) of images (N, 1, 8, 8): three convolutions and a linear layer.
+    """Scores (N, classes) of images (N, channels, 8, 8): three convolutions and a linear layer.
 
     Each convolution is 3 x 3, padded, and followed by batch normalisation and
     ReLU; max pooling halves the image after the second and the third.
 
     Parameters
     ----------
+    classes, channels : int, default 10 and 1
+        How many scores, and how many planes an image has.
     dropout : float, default 0.5
         Probability of dropping a feature before the linear layer.
     rng : numpy.random.Generator or int, optional
@@ -33,22 +41,13 @@ def digits_cnn(
     (2, 10)
     """
     rng = np.random.default_rng(rng)
-
-    def convolution(channels: int, filters: int) -> tuple[nn.Layer, ...]:
-        # No bias: the normalisation that follows would take it away again.
-        return (
-            nn.Conv2d(channels, filters, 3, padding=1, bias=False, rng=rng, dtype=dtype),
-            nn.BatchNorm2d(filters, dtype=dtype),
-            nn.ReLU(),
-        )
-
     return nn.Sequential(
-        *convolution(1, 32),
-        *convolution(32, 64),
+        *convolution(channels, 32, rng=rng, dtype=dtype),
+        *convolution(32, 64, rng=rng, dtype=dtype),
         nn.MaxPool2d(2),
-        *convolution(64, 64),
+        *convolution(64, 64, rng=rng, dtype=dtype),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Dropout(dropout, rng=rng),
-        nn.Linear(64 * 2 * 2, 10, rng=rng, dtype=dtype),
+        nn.Linear(64 * 2 * 2, classes, rng=rng, dtype=dtype),
     )

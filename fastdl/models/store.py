@@ -8,14 +8,41 @@ from collections.abc import Callable
 from ..errors import DataError, FastdlError
 from ..io import load_state
 from ..nn import Sequential
+from .alexnet import alexnet, alexnet_32
 from .digits import digits_cnn
+from .gap import gap_net
+from .lenet import lenet5
+from .mnist import mnist_cnn
+from .resnet import resnet18, resnet20, resnet50
+from .vgg import vgg11, vgg11_32, vgg16, vgg16_32
 
 #: What makes each network, by the name that a model file gives under "model".
-BUILDERS: dict[str, Callable[[], Sequential]] = {"digits_cnn": digits_cnn}
+BUILDERS: dict[str, Callable[..., Sequential]] = {
+    builder.__name__: builder
+    for builder in (
+        alexnet,
+        alexnet_32,
+        digits_cnn,
+        gap_net,
+        lenet5,
+        mnist_cnn,
+        resnet18,
+        resnet20,
+        resnet50,
+        vgg11,
+        vgg11_32,
+        vgg16,
+        vgg16_32,
+    )
+}
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
-    """The network that `fastdl train` wrote, ready to predict or to train on.
+    """The network that `fastdl train` wrote, in evaluation mode, ready to predict.
+
+    The file's metadata name the network under "model" and, where they are not
+    the builder's defaults, tell its "classes" and "channels". `train()` of the
+    result makes it learn on.
 
     Parameters
     ----------
@@ -49,9 +76,17 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         raise DataError(
             f"{os.fspath(path)}: metadata 'model' must be one of {sorted(BUILDERS)}, got {name!r}"
         )
-    model = BUILDERS[name]()
+    lengths = {str(length) for array in state.values() for length in array.shape}
+    sizes = {key: metadata[key] for key in ("classes", "channels") if key in metadata}
+    for key, value in sizes.items():
+        if value not in lengths:
+            raise DataError(
+                f"{os.fspath(path)}: metadata {key!r} must be the length of an axis of an array "
+                f"in the file, got {value!r}"
+            )
     try:
+        model = BUILDERS[name](**{key: int(value) for key, value in sizes.items()})
         model.load_state_dict(state)
     except FastdlError as error:
         raise DataError(f"{os.fspath(path)} does not fit the network {name}: {error}") from error
-    return model
+    return model.eval()

@@ -14,7 +14,7 @@ from .linear import Linear
 from .loss import CrossEntropyLoss
 from .norm import BatchNorm2d
 from .pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from .sequential import Sequential
+from .sequential import Residual, Sequential
 
 __all__ = [
     "AvgPool2d",
@@ -28,6 +28,7 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Tanh",

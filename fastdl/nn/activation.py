@@ -17,7 +17,7 @@ class ReLU(Layer):
     array([0., 2.], dtype=float32)
     """
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x
         return functional.relu(x)
 
@@ -28,7 +28,7 @@ class ReLU(Layer):
 class Sigmoid(Layer):
     """``1 / (1 + exp(-x))``."""
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         y = self._saved = functional.sigmoid(x)
         return y
 
@@ -39,7 +39,7 @@ class Sigmoid(Layer):
 class Tanh(Layer):
     """The hyperbolic tangent."""
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         y = self._saved = functional.tanh(x)
         return y
 

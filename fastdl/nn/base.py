@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,20 @@ class Layer(ABC):
         The loss's gradients with respect to ``params``: `backward` writes them anew each time.
     buffers : dict of str to ndarray
         What `forward` keeps from call to call, such as running statistics.
+    training : bool
+        Whether `forward` works as in training (a new layer does) or as in evaluation;
+        `train` and `eval` set it.
     """
 
     def __init__(self) -> None:
         self.params: State = {}
         self.grads: State = {}
         self.buffers: State = {}
+        self.training = True
         self._saved: Any = None
 
     @abstractmethod
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         """The layer's output; keeps what `backward` needs."""
 
     @abstractmethod
@@ -44,8 +48,19 @@ class Layer(ABC):
         """From the output's gradient, that of the input of the latest `forward`; fills `grads`."""
 
     def __call__(self, x: Array) -> Array:
-        """The output in evaluation: ``forward(x, training=False)``."""
+        """``forward(x)``."""
         return self.forward(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Work as in training (or, with False, as in evaluation), the layers inside too."""
+        self.training = bool(mode)
+        for child in self.children().values():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Work as in evaluation: ``train(False)``."""
+        return self.train(False)
 
     def children(self) -> dict[str, Layer]:
         """The layers inside this one, by name."""
@@ -90,7 +105,12 @@ class Layer(ABC):
         """``forward`` in evaluation, ``batch_size`` samples at a time, for inputs of any length."""
         size = integer("batch_size", batch_size, 1)
         starts = range(0, max(len(x), 1), size)
-        return np.concatenate([self.forward(x[start : start + size]) for start in starts])
+        training = self.training
+        self.eval()
+        try:
+            return np.concatenate([self.forward(x[start : start + size]) for start in starts])
+        finally:
+            self.train(training)
 
     def _named(self, kind: str) -> State:
         arrays: State = dict(getattr(self, kind))

@@ -85,9 +85,9 @@ class Conv2d(Weighted):
         self.geometry = (stride, padding, dilation, groups)
         self._plan: Conv2dPlan | None = None
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x
-        if not training and isinstance(x, np.ndarray) and x.dtype == self.weight.dtype:
+        if not self.training and isinstance(x, np.ndarray) and x.dtype == self.weight.dtype:
             plan = self._planned(x)
             if plan.packed_bytes:
                 return plan(x)

@@ -31,7 +31,7 @@ class Dropout(Layer):
     --------
     >>> import numpy as np
     >>> from fastdl import nn
-    >>> out = nn.Dropout(0.5, rng=0).forward(np.ones(1000, np.float32), training=True)
+    >>> out = nn.Dropout(0.5, rng=0)(np.ones(1000, np.float32))
     >>> sorted({float(value) for value in out})
     [0.0, 2.0]
     """
@@ -43,8 +43,8 @@ class Dropout(Layer):
         self.p = p
         self.rng = np.random.default_rng(rng)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        if not training:
+    def forward(self, x: Array) -> Array:
+        if not self.training:
             self._saved = (None,)
             return x
         out, mask = functional.dropout(x, self.p, True, rng=self.rng, return_mask=True)

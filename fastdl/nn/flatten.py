@@ -18,7 +18,7 @@ class Flatten(Layer):
     (2, 60)
     """
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x.shape
         # Not -1: NumPy cannot infer a length for an empty batch.
         return x.reshape(len(x), math.prod(x.shape[1:]))

@@ -48,7 +48,7 @@ class Linear(Weighted):
         shape = (integer("out_features", out_features, 1), integer("in_features", in_features, 1))
         super().__init__(shape, bias, init, rng, dtype)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x
         return functional.linear(x, self.weight, self.bias)
 

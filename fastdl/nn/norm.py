@@ -36,7 +36,7 @@ class BatchNorm2d(Layer):
     >>> import numpy as np
     >>> from fastdl import nn
     >>> x = np.random.default_rng(0).normal(5, 3, (8, 2, 4, 4)).astype(np.float32)
-    >>> y = nn.BatchNorm2d(2).forward(x, training=True)
+    >>> y = nn.BatchNorm2d(2)(x)
     >>> bool(abs(y.mean()) < 1e-5 and abs(y.std() - 1) < 1e-5)
     True
     """
@@ -59,20 +59,20 @@ class BatchNorm2d(Layer):
         }
         self.eps, self.momentum = eps, momentum
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         out, mean, inv_std = functional.batch_norm(
             x,
             self.buffers["running_mean"],
             self.buffers["running_var"],
             self.params["weight"],
             self.params["bias"],
-            training,
+            self.training,
             self.momentum,
             self.eps,
             return_stats=True,
         )
-        self.buffers["num_batches_tracked"] += training
-        self._saved = x, mean, inv_std, training
+        self.buffers["num_batches_tracked"] += self.training
+        self._saved = x, mean, inv_std, self.training
         return out
 
     def backward(self, grad: Array) -> Array:

@@ -30,7 +30,7 @@ class MaxPool2d(Layer):
         super().__init__()
         self.geometry = (kernel_size, stride, padding, dilation, ceil_mode)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         out, indices = functional.max_pool2d(x, *self.geometry, return_indices=True)
         self._saved = indices, x.shape
         return out
@@ -53,7 +53,7 @@ class AvgPool2d(Layer):
         super().__init__()
         self.geometry = (kernel_size, stride, padding, ceil_mode, count_include_pad)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x.shape
         return functional.avg_pool2d(x, *self.geometry)
 
@@ -64,7 +64,7 @@ class AvgPool2d(Layer):
 class GlobalAvgPool2d(Layer):
     """The mean of each channel's plane: (N, C, H, W) to (N, C, 1, 1)."""
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         self._saved = x.shape
         return functional.global_avg_pool2d(x)
 

@@ -17,7 +17,7 @@ def naive_images_per_second(model: Layer, samples: Samples) -> float:
     The step is `training_step`, as in `fit`: forward, backward, update. It
     changes ``model``: pass one that is not needed any more.
     """
-    optimizer = Adam(model.parameters())
+    optimizer = Adam()
     with use_backend("naive"):
         start = time.perf_counter()
         training_step(model, CrossEntropyLoss(), optimizer, *samples)

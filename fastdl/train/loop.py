@@ -14,7 +14,7 @@ from ..data import Samples, batches
 from ..errors import ArgumentError
 from ..geometry import integer
 from ..nn import CrossEntropyLoss, Layer
-from ..optim import Optimizer, cosine
+from ..optim import Cosine, Optimizer
 from .history import Epoch
 
 Array = NDArray[Any]
@@ -26,10 +26,10 @@ def training_step(
     """Forward, backward and update on one batch: its loss, and how many it had right."""
     # A rate that is too large overflows; `fit` looks at the loss and says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = model.forward(x, training=True)
+        scores = model.train().forward(x)
         value = loss.forward(scores, y)
         model.backward(loss.backward())
-        optimizer.step(model.gradients())
+        optimizer.update(model.parameters(), model.gradients())
     return value, int((scores.argmax(1) == y).sum())
 
 
@@ -64,7 +64,7 @@ def fit(
     model : Layer
         From images to scores (N, classes).
     optimizer : Optimizer
-        Of ``model.parameters()``.
+        Changes ``model.parameters()``.
     train, validation : Samples
         To learn from, and to look at after each epoch.
     epochs, batch_size : int
@@ -86,8 +86,7 @@ def fit(
     >>> from fastdl import data, models, optim, train
     >>> digits, model = data.load_digits(), models.digits_cnn(rng=0)
     >>> few = data.Samples(digits.train.x[:64], digits.train.y[:64])
-    >>> adam = optim.Adam(model.parameters())
-    >>> for epoch in train.fit(model, adam, few, few, epochs=2, batch_size=16, rng=0):
+    >>> for epoch in train.fit(model, optim.Adam(), few, few, epochs=2, batch_size=16, rng=0):
     ...     print(epoch.number, epoch.train_loss > 0)
     1 True
     2 True
@@ -97,11 +96,12 @@ def fit(
     loss = loss or CrossEntropyLoss()
     rng = np.random.default_rng(rng)
     highest_rate = optimizer.lr
-    done, steps = 0, epochs * math.ceil(len(train.x) / batch_size)
+    schedule = Cosine(highest_rate, steps=epochs * math.ceil(len(train.x) / batch_size))
+    done = 0
     for number in range(1, epochs + 1):
         total, right, seconds = 0.0, 0, 0.0
         for x, y in batches(*train, batch_size, rng):
-            optimizer.lr = highest_rate * cosine(done / steps)
+            optimizer.lr = schedule(done)
             start = time.perf_counter()
             value, correct = training_step(model, loss, optimizer, x, y)
             seconds += time.perf_counter() - start

@@ -12,9 +12,9 @@ STEP = 1e-6
 class Repeatable(nn.Dropout):
     """Dropout that draws the same mask in every forward."""
 
-    def forward(self, x, training=False):
+    def forward(self, x):
         self.rng = np.random.default_rng(7)
-        return super().forward(x, training)
+        return super().forward(x)
 
 
 def convolutional(activation, pool):
@@ -35,6 +35,12 @@ NETS = {
     "relu and max pool": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2)),
     "tanh and average pool": lambda: convolutional(nn.Tanh(), nn.AvgPool2d(2)),
     "sigmoid and overlapping windows": lambda: convolutional(nn.Sigmoid(), nn.MaxPool2d(3, 1)),
+    "residuals": lambda: nn.Sequential(
+        nn.Residual(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, rng=0, dtype="f8"), nn.Tanh())),
+        nn.Residual(nn.AvgPool2d(2), nn.Conv2d(2, 2, 1, stride=2, rng=1, dtype="f8")),
+        nn.Flatten(),
+        nn.Linear(8, 3, rng=2, dtype="f8"),
+    ),
     "global pool": lambda: nn.Sequential(
         nn.Conv2d(2, 3, 3, dilation=1, rng=0, dtype="f8"), nn.GlobalAvgPool2d(), nn.Flatten()
     ),
@@ -59,7 +65,7 @@ def numeric(value, array):
 @pytest.mark.parametrize("name", NETS)
 def test_network_gradients(name, training):
     rng = np.random.default_rng(1)
-    net, loss = NETS[name](), nn.CrossEntropyLoss(label_smoothing=0.1)
+    net, loss = NETS[name]().train(training), nn.CrossEntropyLoss(label_smoothing=0.1)
     x, target = rng.standard_normal((3, 2, 4, 4)), np.array([0, 2, 1])
     for layer in net.layers:
         if isinstance(layer, nn.BatchNorm2d):
@@ -68,7 +74,7 @@ def test_network_gradients(name, training):
             layer.buffers["running_var"][:] = rng.uniform(0.5, 2, 4)
 
     def value():
-        return loss.forward(net.forward(x, training), target)
+        return loss.forward(net(x), target)
 
     with fastdl.use_backend("reference"):
         value()

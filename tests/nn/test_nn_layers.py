@@ -80,7 +80,7 @@ def test_dtype(layer):
 
 def test_gradients_are_written_anew(x):
     net = small_net()
-    grad = np.ones_like(net.forward(x, training=True))
+    grad = np.ones_like(net(x))
     net.backward(grad)
     once = {name: array.copy() for name, array in net.gradients().items()}
     net.backward(grad)
@@ -91,24 +91,24 @@ def test_gradients_are_written_anew(x):
 
 def test_batch_norm_follows_the_batches(x):
     layer = nn.BatchNorm2d(2, momentum=0.25)
-    before = layer(x)
+    before = layer.eval()(x)
     assert layer.buffers["num_batches_tracked"] == 0
-    layer.forward(x, training=True)
+    layer.train()(x)
     mean = x.astype(np.float64).mean((0, 2, 3))
     np.testing.assert_allclose(layer.buffers["running_mean"], 0.25 * mean, rtol=1e-5)
     assert layer.buffers["num_batches_tracked"] == 1
-    assert (layer(x) != before).any()
+    assert (layer.eval()(x) != before).any()
 
 
 def test_dropout_only_in_training():
     ones = np.ones((50, 40), np.float32)
     layer = nn.Dropout(0.25, rng=0)
-    assert (layer(ones) == 1).all()
+    assert (layer.eval()(ones) == 1).all()
     assert (layer.backward(ones) == 1).all()
-    out = layer.forward(ones, training=True)
+    out = layer.train()(ones)
     assert set(np.unique(out)) == {0, np.float32(1 / 0.75)}
     np.testing.assert_array_equal(layer.backward(ones), out)
-    assert (layer.forward(ones, training=True) != out).any()
+    assert (layer(ones) != out).any()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_layer_is_its_function(layer, expected, x):
 
 
 def test_predict_goes_batch_by_batch(x):
-    net, seen = small_net(), []
+    net, seen = small_net().eval(), []
     whole, forward = net(x), net.forward
     net.forward = lambda part: (seen.append(len(part)), forward(part))[1]
     np.testing.assert_allclose(net.predict(x, batch_size=2), whole, rtol=1e-5, atol=1e-6)
@@ -135,6 +135,35 @@ def test_predict_goes_batch_by_batch(x):
     assert net.predict(x[:0]).shape == (0, 5)
     with pytest.raises(fastdl.ArgumentError, match="batch_size must be at least 1, got 0"):
         net.predict(x, 0)
+    assert not net.training
+    net.train().predict(x)
+    assert net.training
+
+
+def test_train_and_eval_reach_every_layer():
+    inner = nn.Dropout()
+    net = nn.Sequential(nn.Residual(nn.Sequential(inner), nn.Flatten()))
+    assert inner.training
+    assert net.eval() is net
+    assert not inner.training
+    assert net.train() is net
+    assert inner.training
+
+
+def test_layers_have_names():
+    net = nn.Sequential({"features": nn.Sequential(nn.Linear(2, 3)), "relu": nn.ReLU()})
+    assert list(net.parameters()) == ["features.0.weight", "features.0.bias"]
+    with pytest.raises(fastdl.ArgumentError, match=r"word without dots, got 'a\.b'"):
+        nn.Sequential({"a.b": nn.ReLU()})
+    with pytest.raises(fastdl.DTypeError, match=r"layers\[a\] must be a Layer, got 3"):
+        nn.Sequential({"a": 3})
+
+
+def test_residual_refuses_shapes_that_do_not_add():
+    with pytest.raises(fastdl.ShapeError, match=r"as the body's, \(2, 3\), got \(2, 4\)"):
+        nn.Residual(nn.Linear(4, 3))(np.ones((2, 4), np.float32))
+    with pytest.raises(fastdl.DTypeError, match="body must be a Layer, got None"):
+        nn.Residual(None)
 
 
 def test_load_state_dict_copies():

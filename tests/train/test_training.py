@@ -48,7 +48,7 @@ def epoch(number, accuracy=0.9, loss=0.3):
 def train_tiny(**options):
     net, steps = tiny_net(), []
     arguments = {"epochs": 4, "batch_size": 8, "rng": 0, **options}
-    optimizer = SGD(net.parameters(), arguments.pop("lr", 0.5))
+    optimizer = SGD(arguments.pop("lr", 0.5))
     train, validation = clouds(60), clouds(30, seed=1)
     epochs = fit(
         net,
@@ -89,7 +89,7 @@ def test_epoch_figures_are_means_over_all_images():
     # 60 images in batches of 8: the last batch has 4, and must count less.
     net = tiny_net()
     loss = nn.CrossEntropyLoss()
-    frozen = SGD(net.parameters(), 1e-30)
+    frozen = SGD(1e-30)
     (one,) = fit(net, frozen, clouds(60), clouds(3), epochs=1, batch_size=8, rng=0)
     expected, accuracy = evaluate(net, clouds(60), loss)
     assert one.train_loss == pytest.approx(expected, rel=1e-5)
@@ -114,7 +114,7 @@ def test_diverging_is_an_error():
 def test_training_step_changes_the_parameters():
     net, samples = tiny_net(), clouds(9)
     before = net.parameters()["1.weight"].copy()
-    value, right = training_step(net, nn.CrossEntropyLoss(), Adam(net.parameters(), 0.1), *samples)
+    value, right = training_step(net, nn.CrossEntropyLoss(), Adam(0.1), *samples)
     assert math.isfinite(value)
     assert 0 <= right <= 9
     assert (net.parameters()["1.weight"] != before).all()
@@ -122,11 +122,11 @@ def test_training_step_changes_the_parameters():
 
 def test_naive_speed_is_that_of_the_naive_backend():
     class Spy(nn.Flatten):
-        def forward(self, x, training=False):
+        def forward(self, x):
             from fastdl.backends.registry import current_name
 
-            seen.append((current_name(), len(x), training))
-            return super().forward(x, training)
+            seen.append((current_name(), len(x), self.training))
+            return super().forward(x)
 
     seen = []
     net = nn.Sequential(Spy(), nn.Linear(4, 3, rng=0))
@@ -261,5 +261,5 @@ def test_digits_cnn_learns_a_handful():
     digits = np.random.default_rng(0).random((16, 1, 8, 8), np.float32)
     few = Samples(digits, np.arange(16) % 10)
     net = models.digits_cnn(rng=0, dropout=0.0)
-    seen = list(fit(net, Adam(net.parameters(), 3e-3), few, few, epochs=12, batch_size=8, rng=0))
+    seen = list(fit(net, Adam(3e-3), few, few, epochs=12, batch_size=8, rng=0))
     assert seen[-1].train_loss < 0.3 * seen[0].train_loss

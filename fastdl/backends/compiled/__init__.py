@@ -29,6 +29,7 @@ from ._kernels import (
     max_pool2d,
     max_pool2d_backward,
     normalize,
+    optimizer_step,
     ordinary_conv2d,
     relu,
     relu_backward,
@@ -37,6 +38,7 @@ from ._kernels import (
     sigmoid_backward,
     softmax,
     softmax_backward,
+    sum_of_squares,
     tanh,
     tanh_backward,
 )
@@ -68,6 +70,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -76,6 +79,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]

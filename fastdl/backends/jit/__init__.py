@@ -16,6 +16,7 @@ from .conv import (
 )
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_train, normalize
+from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -55,6 +56,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -63,6 +65,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]

@@ -9,6 +9,7 @@ from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_train, normalize
+from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -49,6 +50,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -57,6 +59,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
 ]
