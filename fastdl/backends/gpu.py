@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ INSTALL_OLD = "pip install 'fastdl-kernels[cuda12]'"
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR, _PROCESSORS = 75, 76, 16
 _POINTER_DEVICE = 9
+_ON_CUDA = 2  # DLPack's number of CUDA devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,15 @@ class Gpu:
 def simulated() -> bool:
     """Whether Numba is told to simulate a GPU."""
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def on_device(value: Any) -> bool:
+    """Whether ``value`` is an array in a GPU's memory. Imports nothing."""
+    if type(value) is np.ndarray:
+        return False
+    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == _ON_CUDA
 
 
 def why_missing() -> str | None:

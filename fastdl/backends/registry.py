@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from ..errors import BackendError, DTypeError
 from . import gpu
 from .table import Backend
@@ -107,8 +109,18 @@ def current_name(name: str | None = None) -> str:
     return choice(name)[0]
 
 
-def get(name: str | None = None) -> Backend:
-    """The table of kernels that serves a call."""
+def get(name: str | None = None, array: object = None) -> Backend:
+    """The table of kernels that serves a call whose first array is ``array``.
+
+    An array on a GPU is served there, whatever was chosen for those of the CPU.
+    """
+    if array is not None and type(array) is not np.ndarray and gpu.on_device(array):
+        if name not in (None, "cuda"):
+            raise BackendError(
+                f"backend must be 'cuda' for an array on a GPU, got {name!r}; "
+                f"fastdl.to_host copies it to the CPU's memory"
+            )
+        return _module(_checked("cuda", "backend"))
     return _module(choice(name)[0])
 
 

@@ -99,7 +99,7 @@ def dropout(
     >>> np.unique(y)
     array([0.        , 1.33333333])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     p = real("p", p, 0, 1)
     x = floats("x", x)
     generator = _generator(rng)
@@ -147,11 +147,11 @@ def dropout_backward(
     >>> fastdl.dropout_backward(np.array([1.0, 2.0]), np.array([True, False]))
     array([2., 0.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     p = real("p", p, 0, 1)
     grad = floats("grad", grad)
     mask = booleans("mask", mask, grad.shape)
-    target = empty(grad.shape, grad.dtype)
+    target = empty(grad.shape, grad.dtype, grad)
     kernels.dropout(dense(kernels, grad), dense(kernels, mask), _scale(p), target)
     return target
 

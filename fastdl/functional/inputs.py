@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..backends.gpu import on_device
+from ..backends.registry import why_missing
 from ..backends.table import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..geometry import Shape
@@ -112,8 +114,8 @@ def _viewed(name: str, value: Any) -> Array:
         )
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
-    if hasattr(value, "__cuda_array_interface__"):
-        raise _on_device(name, value)
+    if on_device(value):
+        return _on_gpu(name, value)
     try:
         if hasattr(value, "__dlpack__"):
             if value.__dlpack_device__()[0] not in _HOST_DEVICES:
@@ -126,6 +128,19 @@ def _viewed(name: str, value: Any) -> Array:
         raise DTypeError(
             f"{name} must be an array, got {type(value).__name__}, which NumPy cannot read: {error}"
         ) from error
+
+
+def _on_gpu(name: str, value: Any) -> Any:
+    """A view of an array on a GPU."""
+    reason = why_missing("cuda")
+    if reason is not None:
+        raise DTypeError(
+            f"{name} must be in the CPU's memory, got {type(value).__name__} on a device, and the "
+            f"cuda backend is not available here ({reason}); copy it to the CPU first"
+        )
+    from ..backends.cuda.arrays import viewed
+
+    return viewed(value)
 
 
 def _on_device(name: str, value: Any) -> DTypeError:

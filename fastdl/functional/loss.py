@@ -71,7 +71,7 @@ def cross_entropy(
     >>> print(f"{loss:.4f}")
     0.4904
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x, target, smoothing = _checked(x, target, label_smoothing, reduction)
     log_p = _over_rows(kernels, kernels.log_softmax, x)
     with np.errstate(all="ignore"):
@@ -127,7 +127,7 @@ def cross_entropy_backward(
     >>> fastdl.cross_entropy_backward(np.zeros((1, 4)), [2])
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x, target, smoothing = _checked(x, target, label_smoothing, reduction)
     upstream: float | Array
     if grad is None:
@@ -160,7 +160,7 @@ def _checked(
 
 def _over_rows(kernels: Backend, kernel: Any, x: Array) -> Array:
     """``kernel``, softmax or its logarithm, of each row of ``x``."""
-    result = empty(x.shape, x.dtype)
+    result = empty(x.shape, x.dtype, x)
     if x.size:
         kernel(dense(kernels, x), result)
     return result

@@ -128,7 +128,7 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 0.7]), array([1.1, 1.7]))
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     check_activation(activation)
     momentum = real("momentum", momentum, 0, 1)
     eps = real("eps", eps, 0)
@@ -158,7 +158,7 @@ def batch_norm(
         inv_std, scale, shift = _affine(var, weight, bias, eps)
         kernels.normalize(data, dense(kernels, mean), scale, shift, activation, result)
     elif x.size:
-        mean, var = empty(channels, x.dtype), empty(channels, x.dtype)
+        mean, var = empty(channels, x.dtype, x), empty(channels, x.dtype)
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
@@ -230,7 +230,7 @@ def batch_norm_backward(
     >>> bool(np.abs(grad_x).max() < 1e-12)  # a shift of all values changes nothing
     True
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     grad = floats("grad", grad)
     flat = _flat_shape("grad", grad)
     channels = (flat[1],)
@@ -239,10 +239,10 @@ def batch_norm_backward(
     mean = shaped_floats("mean", mean, grad.dtype, channels)
     inv_std = shaped_floats("inv_std", inv_std, grad.dtype, channels)
     weight = optional_floats("weight", weight, grad.dtype, channels)
-    grad_x = empty(grad.shape, grad.dtype)
+    grad_x = empty(grad.shape, grad.dtype, grad)
     if not grad.size:
         return grad_x, np.zeros(channels, grad.dtype), np.zeros(channels, grad.dtype)
-    grad_weight, grad_bias = empty(channels, grad.dtype), empty(channels, grad.dtype)
+    grad_weight, grad_bias = empty(channels, grad.dtype, grad), empty(channels, grad.dtype)
     kernels.batch_norm_backward(
         dense(kernels, grad).reshape(flat),
         dense(kernels, x).reshape(flat),

@@ -83,7 +83,7 @@ def conv_transpose2d(
            [3., 3., 4., 4.],
            [3., 3., 4., 4.]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
     geometry = conv_transpose_geometry(
@@ -150,7 +150,7 @@ def conv_transpose2d_backward(
     >>> grad_bias
     array([36.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
@@ -162,12 +162,12 @@ def conv_transpose2d_backward(
     grad = dense(kernels, grad)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype)
+        grad_x = empty(x.shape, grad.dtype, grad)
         kernels.conv2d(grad, dense(kernels, weight), None, geometry, None, grad_x)
     if needs[1]:
-        grad_weight = empty(weight.shape, grad.dtype)
+        grad_weight = empty(weight.shape, grad.dtype, grad)
         kernels.conv2d_grad_weight(dense(kernels, x), grad, geometry, grad_weight)
     if needs[2]:
-        grad_bias = empty((geometry.channels,), grad.dtype)
+        grad_bias = empty((geometry.channels,), grad.dtype, grad)
         kernels.conv2d_grad_bias(grad, grad_bias)
     return grad_x, grad_weight, grad_bias

@@ -23,6 +23,7 @@ from .elementwise import (
     tanh_backward,
 )
 from .norm import batch_norm_backward, batch_norm_train, normalize
+from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -63,6 +64,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
+    "optimizer_step",
     "ordinary_conv2d",
     "relu",
     "relu_backward",
@@ -71,6 +73,7 @@ __all__ = [
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
     "to_device",

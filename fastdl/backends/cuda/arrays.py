@@ -17,7 +17,6 @@ from .target import SIMULATED
 Shape = tuple[int, ...]
 
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
-_ON_CUDA = 2  # DLPack's number of CUDA devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +161,6 @@ class DeviceArray:
         return f"<DeviceArray {self.shape} {self.dtype} on GPU {self.device}>"
 
 
-def is_on_device(value: Any) -> bool:
-    """Whether ``value`` is an array in a GPU's memory."""
-    if isinstance(value, DeviceArray) or hasattr(value, "__cuda_array_interface__"):
-        return True
-    if SIMULATED and hasattr(value, "__cuda_ndarray__"):
-        return True
-    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == _ON_CUDA
-
-
 def viewed(value: Any) -> DeviceArray:
     """An array on the memory of ``value``, which is on a GPU, without a copy."""
     if isinstance(value, DeviceArray):
@@ -275,7 +265,7 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
     DeviceMemoryError
         If the GPU has not so much memory left.
     """
-    if is_on_device(array):
+    if gpu.on_device(array):
         return viewed(array)
     host = np.asarray(array, order="C")
     with on(current_device() if device is None else device):
@@ -290,7 +280,7 @@ def to_host(array: Any) -> np.ndarray[Any, Any]:
 
     A NumPy array comes back as it is.
     """
-    return viewed(array).copy_to_host() if is_on_device(array) else np.asarray(array)
+    return viewed(array).copy_to_host() if gpu.on_device(array) else np.asarray(array)
 
 
 class on:  # noqa: N801, a statement in the words of the code that uses it
