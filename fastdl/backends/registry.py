@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -74,6 +75,11 @@ def _checked(name: str, source: str) -> str:
 @cache
 def _module(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f"fastdl.backends.{name}"))
+
+
+def loaded_cuda() -> object:
+    """The table of the cuda backend, where it has been loaded; else None."""
+    return sys.modules.get("fastdl.backends.cuda")
 
 
 @cache

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..errors import DTypeError
+from . import on_device
 from .arguments import real
 from .inputs import booleans, dense, floats
 from .outputs import deliver, elementwise_output, empty
@@ -103,6 +104,9 @@ def dropout(
     p = real("p", p, 0, 1)
     x = floats("x", x)
     generator = _generator(rng)
+    if on_device.is_device(x):
+        result, mask = on_device.dropout(x, p, bool(training), _scale(p), generator, out)
+        return (result, mask) if return_mask else result
     target = elementwise_output(out, x)
     if training:
         mask = np.asarray(generator.random(x.shape, np.float32) >= p)

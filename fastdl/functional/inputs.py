@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..backends.gpu import on_device
+from ..backends import registry
 from ..backends.registry import why_missing
 from ..backends.table import Array, Backend
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..geometry import Shape
 
 FLOAT32 = np.dtype(np.float32)
@@ -69,7 +70,8 @@ def integers(
     if array.dtype.kind not in "iu" or (dtype is not None and array.dtype != dtype):
         raise _unserved(name, value, array, str(dtype or "integers"), "int64")
     check_shape(name, array, shape)
-    if array.size and (array.min() < 0 or array.max() >= below):
+    # Of an array on a GPU the values stay unread: that would need a copy to the CPU.
+    if type(array) is np.ndarray and array.size and (array.min() < 0 or array.max() >= below):
         raise ArgumentError(
             f"{name} must be at least 0 and below {below}, "
             f"got values from {array.min()} to {array.max()}"
@@ -99,7 +101,14 @@ def check_rank(name: str, array: Array, rank: int, letters: str) -> None:
 
 def dense(kernels: Backend, array: MaybeArray) -> MaybeArray:
     """``array`` as ``kernels`` wants it: C-contiguous and aligned where they say DENSE."""
-    if array is None or not kernels.DENSE:
+    if array is None:
+        return None
+    if type(array) is not np.ndarray and kernels is not registry.loaded_cuda():
+        raise DeviceError(
+            "the arrays of one call must be in one memory, got some in the CPU's and one on a "
+            "GPU; move one with fastdl.to_device or fastdl.to_host"
+        )
+    if not kernels.DENSE:
         return array
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")

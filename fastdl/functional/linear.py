@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..errors import ShapeError
+from . import on_device
 from .arguments import check_needs
 from .inputs import check_rank, check_shape, floats, optional_floats
 from .outputs import deliver, empty, output
@@ -55,11 +56,14 @@ def linear(
     >>> fastdl.linear(np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]]), np.float32([0, 1]))
     array([[11., 18.]], dtype=float32)
     """
-    registry.current_name(backend)
+    registry.get(backend, x)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
     outputs = _check_product(x, weight)
     bias = optional_floats("bias", bias, x.dtype, (outputs,))
+    if on_device.is_device(x):
+        return on_device.linear(x, weight, bias, outputs, out)  # type: ignore[no-any-return]
+    on_device.no_mix(weight)
     target = output(out, (*x.shape[:-1], outputs), x.dtype, x=x, weight=weight, bias=bias)
     rows = _rows(target)
     with np.errstate(all="ignore"):
@@ -115,13 +119,17 @@ def linear_backward(
     array([[ 1.,  2.],
            [10., 20.]])
     """
-    registry.current_name(backend)
+    registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
     weight = floats("weight", weight, grad.dtype)
     outputs = _check_product(x, weight)
     check_shape("grad", grad, (*x.shape[:-1], outputs))
+    if on_device.is_device(grad):
+        return on_device.linear_backward(grad, x, weight, needs)  # type: ignore[no-any-return]
+    on_device.no_mix(x)
+    on_device.no_mix(weight)
     rows = _rows(grad)
     grad_x = grad_weight = grad_bias = None
     with np.errstate(all="ignore"):

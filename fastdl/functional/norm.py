@@ -12,6 +12,7 @@ from ..backends import registry
 from ..backends.table import Activation, Array
 from ..errors import DTypeError, OutputError, ShapeError
 from ..geometry import Shape
+from . import on_device
 from .arguments import check_activation, real
 from .inputs import check_shape, dense, floats, optional_floats, shaped_floats
 from .outputs import deliver, empty, output, overlap
@@ -133,6 +134,11 @@ def batch_norm(
     momentum = real("momentum", momentum, 0, 1)
     eps = real("eps", eps, 0)
     x = floats("x", x)
+    if on_device.is_device(x):
+        return on_device.batch_norm(  # type: ignore[no-any-return]
+            x, running_mean, running_var, weight, bias, bool(training), momentum, eps, activation,
+            return_stats, out,
+        )  # fmt: skip
     flat = _flat_shape("x", x)
     channels = (flat[1],)
     weight = optional_floats("weight", weight, x.dtype, channels)
@@ -158,7 +164,7 @@ def batch_norm(
         inv_std, scale, shift = _affine(var, weight, bias, eps)
         kernels.normalize(data, dense(kernels, mean), scale, shift, activation, result)
     elif x.size:
-        mean, var = empty(channels, x.dtype, x), empty(channels, x.dtype)
+        mean, var = empty(channels, x.dtype), empty(channels, x.dtype)
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
@@ -242,7 +248,7 @@ def batch_norm_backward(
     grad_x = empty(grad.shape, grad.dtype, grad)
     if not grad.size:
         return grad_x, np.zeros(channels, grad.dtype), np.zeros(channels, grad.dtype)
-    grad_weight, grad_bias = empty(channels, grad.dtype, grad), empty(channels, grad.dtype)
+    grad_weight, grad_bias = (empty(channels, grad.dtype, grad) for _ in range(2))
     kernels.batch_norm_backward(
         dense(kernels, grad).reshape(flat),
         dense(kernels, x).reshape(flat),

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backends.gpu import on_device
 from ..backends.table import Activation, Array
-from ..errors import DeviceError, DTypeError, OutputError, ShapeError
+from ..errors import ArgumentError, DeviceError, DTypeError, OutputError, ShapeError
 from ..geometry import Shape
 from .inputs import check_shape, floats, optional_floats
 
@@ -205,3 +205,17 @@ def no_mix(array: Any) -> None:
             "the arrays of one call must be in one memory, got some in the CPU's and one on a "
             "GPU; move one with fastdl.to_device or fastdl.to_host"
         )
+
+
+def add_channels(target: Any, bias: Any) -> None:
+    """``target[n, c] += bias[c]``."""
+    from ..backends.cuda import layers
+
+    _together(x=target, bias=bias)
+    layers.add_channels(target, _dense(bias))
+
+
+def check_last(dim: int, array: Any) -> None:
+    """On a GPU, rows run along the last dimension."""
+    if is_device(array) and dim != array.ndim - 1:
+        raise ArgumentError(f"dim must be the last one for an array on a GPU, got {dim}")

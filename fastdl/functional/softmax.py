@@ -11,6 +11,7 @@ from ..backends import registry
 from ..backends.table import Array, Backend
 from .arguments import axis
 from .inputs import check_shape, dense, floats
+from .on_device import check_last
 from .outputs import deliver, empty, output
 
 
@@ -186,6 +187,7 @@ def _forward(
 ) -> Array:
     x = floats("x", x)
     dim = axis("dim", dim, "x", x)
+    check_last(dim, x)
     target = output(out, x.shape, x.dtype, x=x)
     if x.size:
         result = _result_rows(target, dim)
@@ -205,6 +207,7 @@ def _backward(
     y = floats("y", y, grad.dtype)
     check_shape("y", y, grad.shape)
     dim = axis("dim", dim, "grad", grad)
+    check_last(dim, grad)
     target = empty(grad.shape, grad.dtype, grad)
     if grad.size:
         result = _result_rows(target, dim)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..geometry import IntPair, conv_transpose_geometry
+from . import on_device
 from .arguments import check_needs
 from .inputs import check_shape, dense, floats, optional_floats
 from .outputs import deliver, empty, output
@@ -92,7 +93,9 @@ def conv_transpose2d(
     bias = optional_floats("bias", bias, x.dtype, (geometry.channels,))
     target = output(out, geometry.x_shape, x.dtype, x=x, weight=weight, bias=bias)
     kernels.conv2d_grad_input(dense(kernels, x), dense(kernels, weight), geometry, target)
-    if bias is not None:
+    if bias is not None and on_device.is_device(target):
+        on_device.add_channels(target, bias)
+    elif bias is not None:
         target += bias[:, None, None]
     return deliver(target, out)
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..table import Activation
-from . import conv, norm, softmax
+from . import conv, norm
 from .arrays import DeviceArray, empty, to_device
 from .blocks import block_sum
 from .conv import Product
 from .elementwise import masked
 from .launch import THREADS, blocks_for, kernel
+from .softmax import log_softmax, softmax
 from .target import cuda, sqrt
 
 
@@ -211,7 +212,7 @@ def cross_entropy(
     """The loss of each row, or their mean or sum, a scalar array on the GPU."""
     rows, classes = x.shape
     log_p, each = empty(x.shape, x.dtype, x), empty((rows,), x.dtype, x)
-    softmax.log_softmax(x, log_p)
+    log_softmax(x, log_p)
     losses(x.dtype)(blocks_for(rows), THREADS, log_p, target, each, smoothing, rows, classes)
     if reduction == "none":
         return each
@@ -229,7 +230,7 @@ def cross_entropy_backward(
 ) -> DeviceArray:
     """``softmax(x)`` less the target's distribution, times ``share`` and each row's ``upstream``."""
     grad = empty(x.shape, x.dtype, x)
-    softmax.softmax(x, grad)
+    softmax(x, grad)
     loss_gradient(x.dtype)(
         blocks_for(x.size), THREADS, grad, target, upstream or grad, smoothing, share,
         upstream is not None, x.size, x.shape[1],

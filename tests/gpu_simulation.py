@@ -32,18 +32,22 @@ class _Block:
         self._function, self._block = function, block
 
     def run(self, grid_point: Any, *args: Any) -> None:
+        def body() -> None:
+            # A greenlet has a context of its own, with NumPy's warnings on.
+            with np.errstate(all="ignore"):
+                self._function(*args)
+
         threads = []
         block_index = kernelapi.Dim3(*grid_point)
         for z, y, x in np.ndindex(*self._block[::-1]):
-            thread = _Thread(lambda: self._function(*args))
+            thread = _Thread(body)
             thread.threadIdx, thread.blockIdx = kernelapi.Dim3(x, y, z), block_index
             thread.thread_id = x + self._block[0] * (y + self._block[1] * z)
             threads.append(thread)
-        with np.errstate(all="ignore"):
-            while threads:
-                for thread in threads:
-                    thread.switch()
-                threads = [thread for thread in threads if not thread.dead]
+        while threads:
+            for thread in threads:
+                thread.switch()
+            threads = [thread for thread in threads if not thread.dead]
 
 
 def install() -> None:
