@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
     args = common.arguments(
         argv, __doc__, "folder of MNIST's files (default: scikit-learn's digits)"
     )
-    train, _, name = common.digit_images(args)
-    x, y = train.x[: 64 if args.quick else 512], train.y[: 64 if args.quick else 512]
+    train, _, name = common.digit_images(args, 64 if args.quick else 512)
+    x, y = train
     networks = {
         "sigmoid, Xavier": (common.RED, "o", network(nn.Sigmoid, nn.xavier_normal, False)),
         "sigmoid, batch norm": (common.ORANGE, "s", network(nn.Sigmoid, nn.xavier_normal, True)),

@@ -21,16 +21,11 @@ from fastdl import nn
 DEPTH, WIDTH = 5, 200
 
 
-def normal(deviation: float) -> nn.init.Initializer:
-    """Weights of one standard deviation, whatever the layer."""
-    return lambda shape, rng, dtype: rng.normal(0, deviation, shape).astype(dtype)
-
-
 CASES = {
-    "sd 1, tanh": (common.RED, normal(1.0), nn.Tanh),
-    "sd 0.01, tanh": (common.ORANGE, normal(0.01), nn.Tanh),
+    "sd 1, tanh": (common.RED, nn.init.normal(1.0), nn.Tanh),
+    "sd 0.01, tanh": (common.ORANGE, nn.init.normal(0.01), nn.Tanh),
     "Xavier, tanh": (common.GREEN, nn.xavier_normal, nn.Tanh),
-    "He, ReLU": (common.BLUE, nn.he_normal, nn.ReLU),
+    "He, ReLU (> 0)": (common.BLUE, nn.he_normal, nn.ReLU),
 }
 
 
@@ -51,16 +46,17 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
     args = common.arguments(
         argv, __doc__, "folder of MNIST's files (default: scikit-learn's digits)"
     )
-    train, _, name = common.digit_images(args)
-    x = train.x[: 100 if args.quick else 1000]
+    train, _, name = common.digit_images(args, 100 if args.quick else 1000)
     picture = common.figure(f"Activations of {DEPTH} layers ({name})", 9, 6.4)
     rows = picture.subplots(len(CASES), DEPTH)
     figures = {}
     for row, (case, (colour, init, activation)) in zip(rows, CASES.items(), strict=True):
-        outputs = activations(init, activation, x)
-        limits = (-1.05, 1.05) if activation is nn.Tanh else (-0.1, 4)
+        outputs = activations(init, activation, train.x)
+        limits = (-1.05, 1.05) if activation is nn.Tanh else (0, 4)
         for number, (axes, out) in enumerate(zip(row, outputs, strict=True), start=1):
-            axes.hist(out.ravel(), 41, range=limits, color=colour)
+            # Half of what ReLU gives is 0; the other half is what there is to see.
+            shown = out if activation is nn.Tanh else out[out > 0]
+            axes.hist(shown.ravel(), 41, range=limits, color=colour)
             axes.set_yticks([])
             axes.set_xlim(limits)
             axes.spines[["top", "right", "left"]].set_visible(False)
@@ -70,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         row[0].set_ylabel(case, fontweight="bold")
         first, last = (float(np.sqrt(np.square(out).mean())) for out in (outputs[0], outputs[-1]))
         figures[case] = last / first
-        print(f"{case:14s} layer {DEPTH} is {last / first:.2g} times as wide as layer 1", end="")
+        print(f"{case:15s} layer {DEPTH} is {last / first:.2g} times as wide as layer 1", end="")
         if activation is nn.Tanh:
             saturated = float((np.abs(outputs[-1]) > 0.95).mean())
             figures[f"{case}, saturated"] = saturated

@@ -50,29 +50,32 @@ def run(main: Callable[[], Figures]) -> None:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
-def digit_images(args: argparse.Namespace) -> tuple[data.Samples, data.Samples, str]:
-    """Normalised images to train on and to test on, and what they are."""
+def digit_images(
+    args: argparse.Namespace, count: int | None = None
+) -> tuple[data.Samples, data.Samples, str]:
+    """Normalised images, at most ``count`` to train on and all to test on, and what they are."""
     if args.data:
         name, digits = "MNIST", data.load_mnist(args.data)
     else:
         name, digits = "digits of scikit-learn", data.load_digits()
     normalize = data.Normalize.of(digits.train)
-    train, test = (data.Samples(normalize(part.x), part.y) for part in (digits.train, digits.test))
+    train = data.Samples(normalize(digits.train.x[:count]), digits.train.y[:count])
+    test = data.Samples(normalize(digits.test.x), digits.test.y)
     return train, test, name
 
 
 def fit(
     net: nn.Layer,
     optimizer: optim.Optimizer,
-    samples: data.Samples,
+    samples: data.Samples | data.Loader,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int = 64,
     schedule: Callable[[int], float] | None = None,
 ) -> Iterator[list[float]]:
     """Train ``net`` by cross entropy; after each epoch the losses of its batches."""
-    loss, step = nn.CrossEntropyLoss(), 0
-    batches = data.Loader(samples, batch_size)
+    criterion, step = nn.CrossEntropyLoss(), 0
+    batches = samples if isinstance(samples, data.Loader) else data.Loader(samples, batch_size)
     for epoch in range(epochs):
         losses = []
         net.train()
@@ -81,8 +84,8 @@ def fit(
                 optimizer.lr = schedule(step)
             # A rate that is too large overflows; the losses then show it.
             with np.errstate(over="ignore", invalid="ignore"):
-                losses.append(loss.forward(net(x), y))
-                net.backward(loss.backward())
+                losses.append(criterion.forward(net(x), y))
+                net.backward(criterion.backward())
                 optimizer.update(net.parameters(), net.gradients())
             step += 1
         yield losses
@@ -91,6 +94,16 @@ def fit(
 def error(net: nn.Layer, samples: data.Samples) -> float:
     """The share of images, in percent, whose highest score is not their class."""
     return 100 * float((net.predict(samples.x).argmax(1) != samples.y).mean())
+
+
+def loss(net: nn.Layer, samples: data.Samples) -> float:
+    """The mean cross entropy of the images in evaluation."""
+    return nn.CrossEntropyLoss().forward(net.predict(samples.x), samples.y)
+
+
+def smooth(losses: Sequence[float], width: int) -> np.ndarray:
+    """The mean of each ``width`` neighbouring losses."""
+    return np.convolve(losses, np.full(width, 1 / width), "valid")
 
 
 def figure(title: str, width: float = 9, height: float = 4) -> Figure:

@@ -192,7 +192,8 @@ def _named_sides(padding: str, kernel: Pair, stride: Pair, dilation: Pair) -> Si
     return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
 
 
-def _rank4(name: str, shape: Shape, letters: str) -> None:
+def rank4(name: str, shape: Shape, letters: str) -> None:
+    """Refuse a shape that is not of images (or filters)."""
     if len(shape) != 4:
         raise ShapeError(f"{name} must have 4 dimensions {letters}, got shape {shape}")
 
@@ -239,8 +240,8 @@ def _conv_geometry(
     dilation: Pair,
     groups: int,
 ) -> ConvGeometry:
-    _rank4("x", x_shape, "(N, C, H, W)")
-    _rank4("weight", weight_shape, "(O, C / groups, KH, KW)")
+    rank4("x", x_shape, "(N, C, H, W)")
+    rank4("weight", weight_shape, "(O, C / groups, KH, KW)")
     batch, channels, height, width = x_shape
     filters, group_channels, *kernel_size = weight_shape
     kernel = (kernel_size[0], kernel_size[1])
@@ -292,7 +293,7 @@ def window_geometry(
 
     It is that of a convolution with one filter; its weight is never used.
     """
-    _rank4("x", x_shape, "(N, C, H, W)")
+    rank4("x", x_shape, "(N, C, H, W)")
     kernel = pair("kernel_size", kernel_size, 1)
     if x_shape[1] < 1:
         raise ShapeError(f"x must have at least one channel, got shape {x_shape}")
@@ -339,8 +340,8 @@ def _conv_transpose_geometry(
     groups: int,
     dilation: Pair,
 ) -> ConvGeometry:
-    _rank4("x", x_shape, "(N, C, H, W)")
-    _rank4("weight", weight_shape, "(C, O / groups, KH, KW)")
+    rank4("x", x_shape, "(N, C, H, W)")
+    rank4("weight", weight_shape, "(C, O / groups, KH, KW)")
     batch, channels, height, width = x_shape
     _, group_out, kernel_h, kernel_w = weight_shape
     if min(weight_shape) < 1:
@@ -406,7 +407,7 @@ def pool_geometry(
 def _pool_geometry(
     x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> PoolGeometry:
-    _rank4("x", x_shape, "(N, C, H, W)")
+    rank4("x", x_shape, "(N, C, H, W)")
     batch, channels, height, width = x_shape
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     if 2 * padding[0] > extent[0] or 2 * padding[1] > extent[1]:

@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .backends.registry import why_missing
+from .backends.registry import extension
 from .backends.table import Array
 from .geometry import Shape, integer
+
+#: ``(shape, dtype) -> array``
+Empty = Callable[[Shape, np.dtype[Any]], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +48,15 @@ class MemoryPool:
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    if why_missing("compiled") is not None:
-        return None
-    from .backends.compiled import _kernels
-
-    return _kernels
-
-
-@cache
-def _allocate() -> Callable[[Shape, np.dtype[Any]], Array]:
-    kernels = _kernels()
+def allocator() -> Empty:
+    """What gives the memory of a result of a shape and dtype, uninitialised."""
+    kernels = extension()
     return np.empty if kernels is None else kernels.empty
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Uninitialised memory of a result."""
-    return _allocate()(shape, dtype)
+    return allocator()(shape, dtype)
 
 
 def memory_pool() -> MemoryPool:
@@ -75,7 +69,7 @@ def memory_pool() -> MemoryPool:
     >>> 0 <= pool.kept_bytes <= pool.limit_bytes
     True
     """
-    kernels = _kernels()
+    kernels = extension()
     return MemoryPool(0, 0, 0, 0, 0) if kernels is None else MemoryPool(*kernels.memory_state())
 
 
@@ -103,7 +97,7 @@ def set_memory_pool(limit_bytes: int) -> None:
     >>> fastdl.set_memory_pool(before)
     """
     limit_bytes = integer("limit_bytes", limit_bytes, 0, bits=63)
-    kernels = _kernels()
+    kernels = extension()
     if kernels is not None:
         kernels.limit_memory(limit_bytes)
 
@@ -118,6 +112,6 @@ def empty_memory_pool() -> None:
     >>> fastdl.memory_pool().kept_bytes
     0
     """
-    kernels = _kernels()
+    kernels = extension()
     if kernels is not None:
         kernels.empty_memory()

@@ -94,7 +94,7 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void im2col(Dtype, const void*, const ConvGeometry*, void*, int)
         void col2im(Dtype, const void*, const ConvGeometry*, void*, int)
         void max_pool2d(Dtype, const void*, const PoolGeometry*, void*, int64_t*, int)
-        void max_pool2d_backward(Dtype, const void*, const int64_t*, int64_t, int64_t, int64_t,
+        bint max_pool2d_backward(Dtype, const void*, const int64_t*, const AdaptiveGeometry*,
                                  void*, int)
         void avg_pool2d(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*, int)
         void avg_pool2d_backward(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*,
@@ -103,8 +103,8 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void adaptive_avg_pool2d_backward(Dtype, const void*, const AdaptiveGeometry*, void*, int)
         void batch_norm_train(Dtype, const void*, const void*, const void*, double,
                               const NormGeometry*, Activation, void*, void*, void*, int)
-        void normalize(Dtype, const void*, const void*, const void*, const void*,
-                       const NormGeometry*, Activation, void*, int)
+        int normalize(Dtype, const void*, const void*, const void*, const void*, const void*,
+                      double, const NormGeometry*, Activation, void*, int)
         void batch_norm_backward(Dtype, const void*, const void*, const void*, const void*,
                                  const void*, bint, const NormGeometry*, void*, void*, void*, int)
         void activate(Dtype, Activation, const void*, int64_t, void*, int)
@@ -292,7 +292,7 @@ cdef NormGeometry norm_geometry(ndarray x) noexcept:
 
 cdef int need_memory(int failed) except -1:
     if failed:
-        raise MemoryError("no memory left for the workspace of a convolution")
+        raise MemoryError("no memory left for the workspace of a kernel")
     return 0
 
 
@@ -460,6 +460,22 @@ cdef bint is_ordinary(object value, int type_number, int dimensions, const int64
     cdef int axis
     for axis in range(dimensions):
         if PyArray_DIM(array, axis) != shape[axis]:
+            return False
+    return True
+
+
+def is_plain(object value, tuple shape, dtype kind):
+    """Whether `value` is a C-contiguous, aligned array (no subclass) of this shape and dtype."""
+    if type(value) is not ndarray or kind is None:
+        return False
+    cdef ndarray array = value
+    cdef int dimensions = PyArray_NDIM(array)
+    if (PyArray_TYPE(array) != kind.type_num or dimensions != PyTuple_GET_SIZE(shape)
+            or not PyArray_ISCARRAY_RO(array)):
+        return False
+    cdef int axis
+    for axis in range(dimensions):
+        if PyArray_DIM(array, axis) != <npy_intp> shape[axis]:
             return False
     return True
 
@@ -683,10 +699,12 @@ def max_pool2d(ndarray x, geometry, ndarray out, indices):
 def max_pool2d_backward(ndarray grad, ndarray indices, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
+    cdef bint in_range
     with nogil:
-        table.max_pool2d_backward(dtype_of(grad), PyArray_DATA(grad),
-                                  <const int64_t*> PyArray_DATA(indices), g.planes,
-                                  g.out_h * g.out_w, g.height * g.width, PyArray_DATA(out), n)
+        in_range = table.max_pool2d_backward(
+            dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
+            PyArray_DATA(out), n)
+    return in_range
 
 
 def avg_pool2d(ndarray x, geometry, bint count_include_pad, divisor, ndarray out):
@@ -737,13 +755,17 @@ def batch_norm_train(ndarray x, weight, bias, double eps, activation, ndarray ou
                                PyArray_DATA(mean), PyArray_DATA(var), n)
 
 
-def normalize(ndarray x, ndarray mean, ndarray scale, ndarray shift, activation, ndarray out):
+def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, activation,
+              ndarray out):
     cdef NormGeometry g = norm_geometry(x)
     cdef Activation a = activation_of(activation)
-    cdef int n = threads()
+    cdef void* w = address_of(weight)
+    cdef void* b = address_of(bias)
+    cdef int n = threads(), failed
     with nogil:
-        table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean), PyArray_DATA(scale),
-                        PyArray_DATA(shift), &g, a, PyArray_DATA(out), n)
+        failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
+                                 PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
+    need_memory(failed)
 
 
 def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, weight,

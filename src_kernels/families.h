@@ -29,8 +29,8 @@ void col2im(Dtype, const void* col, const ConvGeometry*, void* out, int threads)
 // pool.cpp
 void max_pool2d(Dtype, const void* x, const PoolGeometry*, void* out, int64_t* indices,
                 int threads);
-void max_pool2d_backward(Dtype, const void* grad, const int64_t* indices, int64_t planes,
-                         int64_t grad_size, int64_t size, void* out, int threads);
+bool max_pool2d_backward(Dtype, const void* grad, const int64_t* indices,
+                         const AdaptiveGeometry*, void* out, int threads);
 void avg_pool2d(Dtype, const void* x, const PoolGeometry*, bool count_include_pad, int64_t divisor,
                 void* out, int threads);
 void avg_pool2d_backward(Dtype, const void* grad, const PoolGeometry*, bool count_include_pad,
@@ -44,8 +44,9 @@ void conv2d_grad_bias(Dtype, const void* grad, const NormGeometry*, void* out, i
 void batch_norm_train(Dtype, const void* x, const void* weight, const void* bias, double eps,
                       const NormGeometry*, Activation, void* out, void* mean, void* var,
                       int threads);
-void normalize(Dtype, const void* x, const void* mean, const void* scale, const void* shift,
-               const NormGeometry*, Activation, void* out, int threads);
+int normalize(Dtype, const void* x, const void* mean, const void* var, const void* weight,
+              const void* bias, double eps, const NormGeometry*, Activation, void* out,
+              int threads);
 void batch_norm_backward(Dtype, const void* grad, const void* x, const void* mean,
                          const void* inv_std, const void* weight, bool training,
                          const NormGeometry*, void* grad_x, void* grad_weight, void* grad_bias,

@@ -91,8 +91,8 @@ struct Table {
   // pool.cpp; indices may be null, divisor 0 stands for "the window's size"
   void (*max_pool2d)(Dtype, const void* x, const PoolGeometry*, void* out, int64_t* indices,
                      int threads);
-  void (*max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices, int64_t planes,
-                              int64_t grad_size, int64_t size, void* out, int threads);
+  bool (*max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices,
+                              const AdaptiveGeometry*, void* out, int threads);
   void (*avg_pool2d)(Dtype, const void* x, const PoolGeometry*, bool count_include_pad,
                      int64_t divisor, void* out, int threads);
   void (*avg_pool2d_backward)(Dtype, const void* grad, const PoolGeometry*, bool count_include_pad,
@@ -106,8 +106,9 @@ struct Table {
   void (*batch_norm_train)(Dtype, const void* x, const void* weight, const void* bias, double eps,
                            const NormGeometry*, Activation, void* out, void* mean, void* var,
                            int threads);
-  void (*normalize)(Dtype, const void* x, const void* mean, const void* scale, const void* shift,
-                    const NormGeometry*, Activation, void* out, int threads);
+  int (*normalize)(Dtype, const void* x, const void* mean, const void* var, const void* weight,
+                   const void* bias, double eps, const NormGeometry*, Activation, void* out,
+                   int threads);
   void (*batch_norm_backward)(Dtype, const void* grad, const void* x, const void* mean,
                               const void* inv_std, const void* weight, bool training,
                               const NormGeometry*, void* grad_x, void* grad_weight,

@@ -21,6 +21,7 @@
 //
 #include <cmath>
 
+#include "algorithm.h"
 #include "families.h"
 #include "parallel.h"
 #include "stream.h"
@@ -119,6 +120,37 @@ FASTDL_INLINE int64_t following_row(const NormGeometry& g, const Share& share, i
   return row * g.size;
 }
 
+// As `sum_channels`, of rows of a few vectors: a row is summed lane by lane in single precision, rows
+// in double, and only the channel's lanes are joined.
+template <class T, int terms, class Body>
+void sum_middling_rows(const NormGeometry& g, const Share& share, const T* middle, Body body,
+                       double* totals) {
+  constexpr int sums = 4 / terms;  // of a term, to hide an addition's latency
+  const int64_t channels = share.end - share.first;
+  double lanes[kRun / kShortRow * terms][kLanes<T>] = {};
+  for (int64_t n = share.begin; n < share.last; ++n)
+    for (int64_t c = 0; c < channels; ++c) {
+      const int64_t row = (n * g.channels + share.first + c) * g.size;
+      const Vector<T> center = splat(middle ? middle[c] : T(0));
+      Vector<T> sum[sums][terms] = {};
+      auto add = [&](int to, int64_t i, int64_t count) {
+        const Terms<T, terms> more = body(row + i, count, center);
+        for (int t = 0; t < terms; ++t) sum[to][t] += more.term[t];
+      };
+      int64_t i = 0;
+      for (; i + sums * kLanes<T> <= g.size; i += sums * kLanes<T>)
+        for (int v = 0; v < sums; ++v) add(v, i + v * kLanes<T>, int64_t{kLanes<T>});
+      for (; i + kLanes<T> <= g.size; i += kLanes<T>) add(0, i, int64_t{kLanes<T>});
+      if (i < g.size) add(sums - 1, i, g.size - i);
+      for (int t = 0; t < terms; ++t) {
+        for (int v = 1; v < sums; ++v) sum[0][t] += sum[v][t];
+        add_to<T>(lanes[c * terms + t], sum[0][t]);
+      }
+    }
+  for (int64_t i = 0; i < channels * terms; ++i)
+    for (int lane = 0; lane < kLanes<T>; ++lane) totals[i] += lanes[i][lane];
+}
+
 // totals[c * terms + t] = the sum over channel first + c of term t of body(offset, count, middle),
 // with middle[c] in every lane (zero for a null pointer). The terms are of elements of `inputs`.
 template <class T, int terms, int arrays, class Body>
@@ -126,17 +158,20 @@ void sum_channels(const NormGeometry& g, const Share& share, const T* const (&in
                   const T* middle, Body body, double* totals) {
   const int64_t channels = share.end - share.first;
   for (int64_t i = 0; i < channels * terms; ++i) totals[i] = 0;
-  if (g.size >= kShortRow) {
+  if (g.size >= kLongRow) {
     for (int64_t n = share.begin; n < share.last; ++n)
       for (int64_t c = 0; c < channels; ++c) {
         const int64_t row = (n * g.channels + share.first + c) * g.size;
         const Vector<T> center = splat(middle ? middle[c] : T(0));
-        for (const T* input : inputs)
-          if (g.size >= kLongRow) prefetch_row(input + following_row(g, share, n, c));
+        for (const T* input : inputs) prefetch_row(input + following_row(g, share, n, c));
         add_vectors<T, terms>(
             g.size, [&](int64_t i, int64_t count) { return body(row + i, count, center); },
             totals + c * terms);
       }
+    return;
+  }
+  if (g.size >= kShortRow) {
+    sum_middling_rows<T, terms>(g, share, middle, body, totals);
     return;
   }
   // A group of images is summed in single precision, element by element of the run.
@@ -303,6 +338,12 @@ void find_moments(const NormGeometry& g, const Share& share, const T* x, Moments
     moments[c] = moments_of(count, sums[c] / count, rounded[c], squares[c]);
 }
 
+// weight / sqrt(var + eps)
+template <class T>
+FASTDL_INLINE double slope_of(const T* weight, int64_t c, double var, double eps) {
+  return (weight ? static_cast<double>(weight[c]) : 1) / std::sqrt(var + eps);
+}
+
 template <class T>
 void train(const T* x, const T* weight, const T* bias, double eps, const NormGeometry& g,
            Activation activation, T* out, T* mean, T* var, int threads) {
@@ -315,8 +356,7 @@ void train(const T* x, const T* weight, const T* bias, double eps, const NormGeo
         T center[kRun], scale[kRun], shift[kRun];
         for (int64_t i = 0, c = share.first; c < share.end; ++i, ++c) {
           const double variance = moments[i].squares / moments[i].count;
-          const double slope =
-              (weight ? static_cast<double>(weight[c]) : 1) / std::sqrt(variance + eps);
+          const double slope = slope_of(weight, c, variance, eps);
           center[i] = static_cast<T>(moments[i].mean);
           scale[i] = static_cast<T>(slope);
           // With what the mean lost when it was rounded.
@@ -333,8 +373,16 @@ void train(const T* x, const T* weight, const T* bias, double eps, const NormGeo
 }
 
 template <class T>
-void normalize_all(const T* x, const T* mean, const T* scale, const T* shift,
-                   const NormGeometry& g, Activation activation, T* out, int threads) {
+int normalize_all(const T* x, const T* mean, const T* var, const T* weight, const T* bias,
+                  double eps, const NormGeometry& g, Activation activation, T* out, int threads) {
+  if (g.batch * g.channels * g.size == 0) return kDone;
+  T* scale = static_cast<T*>(shared_workspace(2 * g.channels * static_cast<int64_t>(sizeof(T))));
+  if (!scale) return kNoMemory;
+  T* shift = scale + g.channels;
+  for (int64_t c = 0; c < g.channels; ++c) {
+    scale[c] = static_cast<T>(slope_of(weight, c, static_cast<double>(var[c]), eps));
+    shift[c] = bias ? bias[c] : T(0);
+  }
   const Split split(g, threads);
   const bool past_caches = output_goes_past_caches<T>(g);
   auto write = [&](const Share& share, RowWriter<T>& writer) {
@@ -346,7 +394,7 @@ void normalize_all(const T* x, const T* mean, const T* scale, const T* shift,
       RowWriter<T> writer(past_caches);
       write(share_of(g, split, task / split.parts, task % split.parts), writer);
     });
-    return;
+    return kDone;
   }
   // Through memory in order.
   parallel_range(g.batch * split.blocks, 1, split.threads, [&](int64_t begin, int64_t end) {
@@ -358,6 +406,7 @@ void normalize_all(const T* x, const T* mean, const T* scale, const T* shift,
       write(share, writer);
     }
   });
+  return kDone;
 }
 
 // Sums over a channel: of the gradient, and of its products with x - mean.
@@ -487,17 +536,19 @@ void batch_norm_train(Dtype dtype, const void* x, const void* weight, const void
           static_cast<double*>(mean), static_cast<double*>(var), threads);
 }
 
-void normalize(Dtype dtype, const void* x, const void* mean, const void* scale, const void* shift,
-               const NormGeometry* g, Activation activation, void* out, int threads) {
+int normalize(Dtype dtype, const void* x, const void* mean, const void* var, const void* weight,
+              const void* bias, double eps, const NormGeometry* g, Activation activation, void* out,
+              int threads) {
   const FloatMode mode(dtype);
   if (dtype == kFloat32)
-    normalize_all(static_cast<const float*>(x), static_cast<const float*>(mean),
-                  static_cast<const float*>(scale), static_cast<const float*>(shift), *g,
-                  activation, static_cast<float*>(out), threads);
-  else
-    normalize_all(static_cast<const double*>(x), static_cast<const double*>(mean),
-                  static_cast<const double*>(scale), static_cast<const double*>(shift), *g,
-                  activation, static_cast<double*>(out), threads);
+    return normalize_all(static_cast<const float*>(x), static_cast<const float*>(mean),
+                         static_cast<const float*>(var), static_cast<const float*>(weight),
+                         static_cast<const float*>(bias), eps, *g, activation,
+                         static_cast<float*>(out), threads);
+  return normalize_all(static_cast<const double*>(x), static_cast<const double*>(mean),
+                       static_cast<const double*>(var), static_cast<const double*>(weight),
+                       static_cast<const double*>(bias), eps, *g, activation,
+                       static_cast<double*>(out), threads);
 }
 
 void batch_norm_backward(Dtype dtype, const void* grad, const void* x, const void* mean,

@@ -1,8 +1,9 @@
 // Optimisers: parameters and the state of a rule, changed in one pass over memory, which limits them.
 //
-// All arrays of a call lie one after another on a line of elements, which is cut into blocks: many
-// small arrays are shared out among threads like one large one. Every element is computed by itself,
-// so the cuts change no bit.
+// All arrays of a call lie one after another on a line of elements, which is cut into ranges: many
+// small arrays are shared out among threads like one large one. Ranges are long, as at the end of
+// each the processor loses what it has learnt of the streams. Every element is computed by itself, so
+// the cuts change no bit.
 #include <cmath>
 
 #include "families.h"
@@ -13,9 +14,9 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// Elements of a task, and those that are worth a thread.
+// Elements of a block of the sum of squares at least, and those that are worth a thread.
 constexpr int64_t kBlock = 16 * 1024, kGrain = 16 * 1024;
-// Arrays start at its multiples, so that a block ends between vectors and lines.
+// Arrays start at its multiples, so that a range ends between vectors and lines.
 constexpr int64_t kUnit = 64;
 
 // --- the rules: w, first and second from the gradient g -----------------------------
@@ -141,8 +142,8 @@ void update_all(const OptimizerStep& s, Parameter* arrays, int64_t count, int th
     arrays[i].start = total;
     total += ceil_div(arrays[i].size, kUnit) * kUnit;
   }
-  parallel_for(ceil_div(total, kBlock), worth_threads(total, kGrain, threads), [&](int64_t block) {
-    const int64_t begin = block * kBlock, end = begin + kBlock;
+  parallel_range(total / kUnit, kGrain / kUnit, threads, [&](int64_t first, int64_t last) {
+    const int64_t begin = first * kUnit, end = last * kUnit;
     for (int64_t i = 0; i < count && arrays[i].start < end; ++i) {
       const Parameter& p = arrays[i];
       const int64_t from = max(begin - p.start, 0), to = min(end - p.start, p.size);

@@ -335,6 +335,383 @@ void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int t
               });
 }
 
+// --- the gradient of max ---
+//
+// Where the indices are those of windows 2x2 or 3x3 with stride 2, the usual ones, each element of the
+// result is a sum over the windows that hold it, and is written once, in order:
+//
+//   out[y, x] = sum over i, j, a, b of grad[i, j] if index[i, j] = y W + x else 0
+//               with 2i - p + a = y and 2j - p + b = x
+//
+// All others are added where they say.
+
+// Up to a vector of indices, as integers of the size of T; `beyond` gathers what those cannot hold.
+template <class T>
+FASTDL_INLINE IntegerVector<T> load_indices(const int64_t* at, int64_t count,
+                                            Vector<int64_t>* beyond) {
+  const Vector<int64_t> low = load_some(at, count, int64_t{0});
+  *beyond |= low;
+  if constexpr (sizeof(T) == 8) return low;
+  else {
+    Vector<int64_t> high{};
+    if (count > kLanes<int64_t>)
+      high = load_some(at + kLanes<int64_t>, count - kLanes<int64_t>, int64_t{0});
+    *beyond |= high;
+    return (IntegerVector<T>)even_lanes<T>((Vector<T>)low, (Vector<T>)high);
+  }
+}
+// Whether all of them were numbers of 31 bits.
+FASTDL_INLINE bool are_held(Vector<int64_t> beyond) {
+  bool held = true;
+  for (int lane = 0; lane < kLanes<int64_t>; ++lane) held &= beyond[lane] >> 31 == 0;
+  return held;
+}
+
+// Whether windows of 2x2 side by side may have made an output of this size, in rows of a vector at
+// least that the writer takes in pairs.
+template <class T>
+FASTDL_INLINE bool may_be_pairs(const AdaptiveGeometry& g) {
+  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && g.out_w >= kLanes<T> &&
+         2 * g.width <= RowWriter<T>::kLongest && g.height * g.width < int64_t{1} << 31;
+}
+
+// The two rows under a row of windows; whether all indices are in their windows.
+//
+//   out[2i + a, 2j + b] = grad[i, j] if index[i, j] = (2i + a) W + 2j + b else 0
+template <class T>
+bool spread_pairs(const AdaptiveGeometry& g, const T* grad, const int64_t* indices, int64_t i,
+                  T* out) {
+  const auto width = static_cast<Integer<T>>(g.width);
+  IntegerVector<T> inside = iota<T>() >= 0;
+  Vector<int64_t> beyond{};
+  for (int64_t j = 0; j < g.out_w; j += kLanes<T>) {
+    j = min(j, g.out_w - kLanes<T>);
+    const IntegerVector<T> place =
+        load_indices<T>(indices + j, kLanes<T>, &beyond) -
+        (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
+    const Vector<T> value = load(grad + j);
+    IntegerVector<T> found{};
+    T* to = out + 2 * j;
+    for (int a = 0; a < 2; ++a, to += g.width) {
+      const IntegerVector<T> left = place == a * width, right = place == a * width + 1;
+      const Vector<T> even = left ? value : Vector<T>{}, odd = right ? value : Vector<T>{};
+      store(to, low_pairs<T>(even, odd));
+      store(to + kLanes<T>, high_pairs<T>(even, odd));
+      found |= left | right;
+    }
+    inside &= found;
+  }
+  for (int a = 0; a < 2 && g.width % 2; ++a) out[(a + 1) * g.width - 1] = 0;
+  bool all = are_held(beyond);
+  for (int lane = 0; lane < kLanes<T>; ++lane) all &= inside[lane] != 0;
+  return all;
+}
+
+// Planes from `begin` on; ends before `end` at one where an index is not in its window.
+template <class T>
+int64_t max_pairs_backward(const T* grad, const int64_t* indices, const AdaptiveGeometry& g,
+                           int64_t begin, int64_t end, bool past_caches, T* out) {
+  const int64_t size = g.height * g.width;
+  RowWriter<T> writer(past_caches);
+  writer.start(out + begin * size, (end - begin) * size);
+  for (int64_t plane = begin; plane < end; ++plane) {
+    for (int64_t i = 0; i < g.out_h; ++i) {
+      const int64_t row = (plane * g.out_h + i) * g.out_w;
+      if (!spread_pairs(g, grad + row, indices + row, i, writer.next(2 * g.width, 0)))
+        return plane;
+      writer.done(2 * g.width);
+    }
+    if (g.height % 2) {
+      memset(writer.next(g.width, 0), 0, static_cast<size_t>(g.width) * sizeof(T));
+      writer.done(g.width);
+    }
+  }
+  return end;
+}
+// A row of windows, each with the place of its index, index - (2i - p) W - (2j - p): a W + b where tap
+// (a, b) was the largest.
+template <class T>
+struct WindowRow {
+  static constexpr int64_t kLongest = RowWriter<T>::kLongest / 2;
+  static constexpr int64_t kMargin = kLanes<T>;  // on either side, of windows that hold nothing
+  Integer<T> places[kLongest + 3 * kMargin];
+  T values[kLongest + 3 * kMargin];
+
+  WindowRow() {
+    for (int64_t j = 0; j < kLongest + 3 * kMargin; ++j) places[j] = -1, values[j] = 0;
+  }
+  // Whether every index is a number that a place can hold.
+  bool read(const T* grad, const int64_t* indices, int64_t corner, int64_t count) {
+    Vector<int64_t> beyond{};
+    for (int64_t j = 0; j < count; j += kLanes<T>) {
+      const int64_t left = count - j;
+      IntegerVector<T> place = load_indices<T>(indices + j, left, &beyond) -
+                               (iota<T>() * 2 + static_cast<Integer<T>>(corner + 2 * j));
+      if (left < kLanes<T>) place = iota<T>() < static_cast<Integer<T>>(left) ? place : -1;
+      store(places + kMargin + j, place);
+      store(values + kMargin + j, load_some(grad + j, left, T(0)));
+    }
+    return are_held(beyond);
+  }
+};
+
+// Planes whose windows are kernel x kernel with stride 2 and padding pad.
+template <class T, int kernel, int pad>
+class SpreadWindows {
+ public:
+  explicit SpreadWindows(const AdaptiveGeometry& g) : g_(g) {}
+
+  // Whether the first rows of windows are such, in an output whose rows fit.
+  static bool serves(const AdaptiveGeometry& g, const int64_t* indices) {
+    auto fits = [](int64_t size, int64_t windows) {
+      return size > kernel && 2 * (windows - 1) - pad < size && 2 * windows + 3 >= size;
+    };
+    if (!fits(g.height, g.out_h) || !fits(g.width, g.out_w) || g.out_w < 2 * kLanes<T> ||
+        g.height * g.width >= int64_t{1} << 31 || g.width > RowWriter<T>::kLongest - kLanes<T>)
+      return false;
+    bool inside = true;
+    for (int64_t i = 0; i < min(g.out_h, 2); ++i)
+      for (int64_t j = 0; j < g.out_w; ++j) {
+        const int64_t place = indices[i * g.out_w + j] - (2 * i - pad) * g.width - (2 * j - pad);
+        bool found = false;
+        for (int a = 0; a < kernel; ++a)
+          found |= place - a * g.width >= 0 && place - a * g.width < kernel;
+        inside &= found;
+      }
+    return inside;
+  }
+
+  // False, and nothing of use is written, where an index is not in its window.
+  bool run(const T* grad, const int64_t* indices, RowWriter<T>& writer) {
+    IntegerVector<T> hits{};
+    int64_t read = 0, hit = 0;
+    for (int64_t y = 0; y < g_.height; ++y) {
+      const int64_t i = (y + pad) / 2;  // the windows that begin last
+      for (; read <= min(i, g_.out_h - 1); ++read)
+        if (!rows_[read % 2].read(grad + read * g_.out_w, indices + read * g_.out_w,
+                                  (2 * read - pad) * g_.width - pad, g_.out_w))
+          return false;
+      const int a = static_cast<int>((y + pad) % 2);
+      const bool before = i > 0 && a + 2 < kernel, here = i < g_.out_h;
+      const WindowRow<T>&row = rows_[i % 2], &row_before = rows_[(i + 1) % 2];
+      T* to = writer.next(g_.width, kLanes<T>);
+      if (before && here) write_row<2>({&row_before, &row}, {a + 2, a}, to, &hits);
+      else if (here) write_row<1>({&row}, {a}, to, &hits);
+      else if (before) write_row<1>({&row_before}, {a + 2}, to, &hits);
+      else memset(to, 0, static_cast<size_t>(g_.width) * sizeof(T));
+      writer.done(g_.width);
+    }
+    for (int lane = 0; lane < kLanes<T>; ++lane) hit += hits[lane];
+    return hit == g_.out_h * g_.out_w;
+  }
+
+ private:
+  // A row of the output, from one tap row of each of some rows of windows.
+  template <int rows>
+  void write_row(const WindowRow<T>* const (&windows)[rows], const int (&tap_row)[rows], T* to,
+                 IntegerVector<T>* hits) const {
+    for (int64_t x = 0; x < g_.width; x += 2 * kLanes<T>) {
+      Vector<T> even{}, odd{};
+      IntegerVector<T> hits_even{}, hits_odd{};
+      for (int r = 0; r < rows; ++r) {
+        const auto tap = static_cast<Integer<T>>(tap_row[r] * g_.width);
+        add_taps<0>(*windows[r], tap, x / 2, &even, &hits_even);
+        add_taps<1>(*windows[r], tap, x / 2, &odd, &hits_odd);
+      }
+      const auto left = static_cast<Integer<T>>(g_.width - x);
+      if (left < 2 * kLanes<T>) {  // what lies beyond the row is no hit
+        hits_even = iota<T>() * 2 < left ? hits_even : 0;
+        hits_odd = iota<T>() * 2 + 1 < left ? hits_odd : 0;
+      }
+      *hits -= hits_even + hits_odd;
+      store(to + x, low_pairs<T>(even, odd));
+      if (left > kLanes<T>) store(to + x + kLanes<T>, high_pairs<T>(even, odd));
+    }
+  }
+
+  // What columns 2j + parity, 2(j + 1) + parity, ... get of a tap row; each hit counts -1.
+  template <int parity>
+  FASTDL_INLINE void add_taps(const WindowRow<T>& row, Integer<T> tap_row, int64_t j,
+                              Vector<T>* sum, IntegerVector<T>* hits) {
+#pragma GCC unroll 4
+    for (int b = kernel - 1; b >= 0; --b) {
+      if ((parity + pad - b) % 2) continue;
+      const int64_t at = WindowRow<T>::kMargin + j + (parity + pad - b) / 2;
+      const IntegerVector<T> hit = load(row.places + at) == tap_row + b;
+      *sum += hit ? load(row.values + at) : Vector<T>{};
+      *hits += hit;
+    }
+  }
+
+  const AdaptiveGeometry& g_;
+  WindowRow<T> rows_[2];
+};
+
+// Planes from `begin` on; ends before `end` at one where an index is not in its window.
+template <class T, int kernel, int pad>
+int64_t spread_planes(const T* grad, const int64_t* indices, const AdaptiveGeometry& g,
+                      int64_t begin, int64_t end, bool past_caches, T* out) {
+  const int64_t size = g.height * g.width, windows = g.out_h * g.out_w;
+  SpreadWindows<T, kernel, pad> spread(g);
+  RowWriter<T> writer(past_caches);
+  writer.start(out + begin * size, (end - begin) * size);
+  for (int64_t plane = begin; plane < end; ++plane)
+    if (!spread.run(grad + plane * windows, indices + plane * windows, writer)) return plane;
+  return end;
+}
+
+// The one of `spread_planes` that serves windows like those of the first plane, or null.
+template <class T>
+auto pick_spread(const int64_t* indices, const AdaptiveGeometry& g) {
+  if (SpreadWindows<T, 3, 1>::serves(g, indices)) return spread_planes<T, 3, 1>;
+  if (SpreadWindows<T, 3, 0>::serves(g, indices)) return spread_planes<T, 3, 0>;
+  return static_cast<decltype(&spread_planes<T, 3, 0>)>(nullptr);
+}
+
+// A buffer in the first-level cache over a part of an output that begins as zeros. It moves down the
+// output, and what it leaves behind is written once.
+template <class T>
+class MovingWindow {
+ public:
+  MovingWindow(T* out, bool past_caches) : out_(out), past_caches_(past_caches) {}
+
+  // Whether elements [first, last] can be added to; those before `first` will not be any more.
+  bool reach(int64_t first, int64_t last) {
+    if (last >= base_ + kRoom) move_to(first - past_line(out_ + first));
+    return first >= base_ && last < base_ + kRoom;
+  }
+  // Where the output would begin if all of it were here.
+  T* origin() { return buffer_ - base_; }
+  // Elements up to `end` are complete.
+  void finish(int64_t end) { move_to(end); }
+
+ private:
+  static constexpr int64_t kRoom = 4096;
+
+  // Elements from the beginning of p's line up to p.
+  static int64_t past_line(const T* p) {
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % kLine / sizeof(T));
+  }
+
+  void move_to(int64_t base) {
+    while (base_ < base) {
+      const int64_t size = min(kRoom, base - base_);
+      map(buffer_, size, out_ + base_, past_caches_, [](Vector<T> v) { return v; });
+      for (int64_t i = size; i < kRoom; i += kLanes<T>)
+        store(buffer_ + i - size, load_some(buffer_ + i, kRoom - i, T(0)));
+      for (int64_t i = kRoom - size; i < kRoom; i += kLanes<T>) store(buffer_ + i, Vector<T>{});
+      base_ += size;
+    }
+  }
+
+  T* const out_;
+  const bool past_caches_;
+  int64_t base_ = 0;
+  alignas(64) T buffer_[kRoom + kLanes<T>] = {};
+};
+
+// Indices of one plane, a chunk at a time: whether all of them are in [0, size), and what they reach.
+class IndexChunks {
+ public:
+  explicit IndexChunks(int64_t count)
+      : count_(count), chunks_(ceil_div(count, max(kShortest, ceil_div(count, kMost)))) {}
+
+  int64_t chunks() const { return chunks_; }
+  int64_t begin(int64_t chunk) const { return chunk * count_ / chunks_; }
+  // The smallest index of this chunk and all that follow; the largest one of this chunk.
+  int64_t first(int64_t chunk) const { return first_[chunk]; }
+  int64_t last(int64_t chunk) const { return last_[chunk]; }
+
+  bool read(const int64_t* at, int64_t size) {
+    int64_t first = size;
+    for (int64_t chunk = chunks_; chunk-- > 0;) {
+      int64_t smallest, largest;
+      range_of(at + begin(chunk), begin(chunk + 1) - begin(chunk), &smallest, &largest);
+      if (smallest < 0 || largest >= size) return false;
+      first_[chunk] = first = min(first, smallest);
+      last_[chunk] = largest;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int64_t kShortest = 128, kMost = 1024;
+
+  static void range_of(const int64_t* at, int64_t count, int64_t* smallest, int64_t* largest) {
+    constexpr int lanes = kLanes<int64_t>;
+    int64_t low = at[0], high = at[0], i = 0;
+    if (count >= 2 * lanes) {
+      Vector<int64_t> lows[2] = {load(at), load(at + lanes)}, highs[2] = {lows[0], lows[1]};
+      for (; i + 2 * lanes <= count; i += 2 * lanes)
+        for (int h = 0; h < 2; ++h) {
+          const Vector<int64_t> v = load(at + i + h * lanes);
+          lows[h] = v < lows[h] ? v : lows[h];
+          highs[h] = v > highs[h] ? v : highs[h];
+        }
+      low = reduce_lanes<int64_t, lanes>(
+          lows[0] < lows[1] ? lows[0] : lows[1], [](auto a, auto b) { return a < b ? a : b; });
+      high = reduce_lanes<int64_t, lanes>(
+          highs[0] > highs[1] ? highs[0] : highs[1], [](auto a, auto b) { return a > b ? a : b; });
+    }
+    for (; i < count; ++i) low = min(low, at[i]), high = max(high, at[i]);
+    *smallest = low, *largest = high;
+  }
+
+  const int64_t count_, chunks_;
+  int64_t first_[kMost], last_[kMost];
+};
+
+template <class T>
+FASTDL_INLINE void scatter(const T* from, const int64_t* at, int64_t count, T* to) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < count; ++i) to[at[i]] += from[i];
+}
+
+// Planes [begin, end); false if an index is not in [0, size), and nothing is written there.
+//
+// Windows come in order, so what an index reaches lies in a few rows, which move down the plane. Any
+// other indices are right too.
+template <class T>
+bool max_pool_planes_backward(const T* grad, const int64_t* indices, int64_t grad_size,
+                              int64_t size, int64_t begin, int64_t end, bool past_caches, T* out) {
+  IndexChunks chunks(grad_size);
+  MovingWindow<T> window(out + begin * size, past_caches);
+  int64_t origin = 0;  // of the plane in the window's output
+  for (int64_t plane = begin; plane < end; ++plane, origin += size) {
+    const T* from = grad + plane * grad_size;
+    const int64_t* at = indices + plane * grad_size;
+    if (!chunks.read(at, size)) return false;
+    for (int64_t chunk = 0; chunk < chunks.chunks(); ++chunk) {
+      const int64_t first = chunks.begin(chunk), count = chunks.begin(chunk + 1) - first;
+      if (window.reach(origin + chunks.first(chunk), origin + chunks.last(chunk))) {
+        scatter(from + first, at + first, count, window.origin() + origin);
+      } else {  // too far apart: the rest of the plane is added in place
+        window.finish(origin + size);
+        scatter(from + first, at + first, count, out + plane * size);
+      }
+    }
+  }
+  window.finish(origin);
+  return true;
+}
+
+template <class T>
+bool max_pool_backward(const T* grad, const int64_t* indices, const AdaptiveGeometry& g, T* out,
+                       int threads) {
+  const int64_t size = g.height * g.width, grad_size = g.out_h * g.out_w;
+  const bool past_caches = planes_go_past_caches<T>(g.planes, size);
+  const auto spread = g.planes ? pick_spread<T>(indices, g) : nullptr;
+  bool in_range = true;
+  each_planes(g.planes, size + 2 * grad_size, threads, [&](int64_t begin, int64_t end) {
+    if (may_be_pairs<T>(g))
+      begin = max_pairs_backward(grad, indices, g, begin, end, past_caches, out);
+    if (spread) begin = spread(grad, indices, g, begin, end, past_caches, out);
+    if (!max_pool_planes_backward(grad, indices, grad_size, size, begin, end, past_caches, out))
+      __atomic_store_n(&in_range, false, __ATOMIC_RELAXED);
+  });
+  return in_range;
+}
+
 // --- gradients that add up in a plane ---
 
 // make(plane, where) makes each plane of the output, in memory that holds zeros if `cleared`. Where
@@ -353,16 +730,6 @@ void accumulate_planes(int64_t planes, int64_t size, int64_t work, bool cleared,
       make(plane, to);
       if (copy) map(copy, size, out + plane * size, true, [](Vector<T> v) { return v; });
     }
-  });
-}
-
-template <class T>
-void max_pool_backward(const T* grad, const int64_t* indices, int64_t planes, int64_t grad_size,
-                       int64_t size, T* out, int threads) {
-  accumulate_planes(planes, size, 2 * grad_size, true, out, threads, [&](int64_t plane, T* to) {
-    const T* from = grad + plane * grad_size;
-    const int64_t* at = indices + plane * grad_size;
-    for (int64_t i = 0; i < grad_size; ++i) to[at[i]] += from[i];
   });
 }
 
@@ -688,14 +1055,13 @@ void max_pool2d(Dtype dtype, const void* x, const PoolGeometry* g, void* out, in
     max_pool(static_cast<const double*>(x), *g, static_cast<double*>(out), indices, threads);
 }
 
-void max_pool2d_backward(Dtype dtype, const void* grad, const int64_t* indices, int64_t planes,
-                         int64_t grad_size, int64_t size, void* out, int threads) {
+bool max_pool2d_backward(Dtype dtype, const void* grad, const int64_t* indices,
+                         const AdaptiveGeometry* g, void* out, int threads) {
   if (dtype == kFloat32)
-    max_pool_backward(static_cast<const float*>(grad), indices, planes, grad_size, size,
-                      static_cast<float*>(out), threads);
-  else
-    max_pool_backward(static_cast<const double*>(grad), indices, planes, grad_size, size,
-                      static_cast<double*>(out), threads);
+    return max_pool_backward(static_cast<const float*>(grad), indices, *g,
+                             static_cast<float*>(out), threads);
+  return max_pool_backward(static_cast<const double*>(grad), indices, *g,
+                           static_cast<double*>(out), threads);
 }
 
 void avg_pool2d(Dtype dtype, const void* x, const PoolGeometry* g, bool count_include_pad,

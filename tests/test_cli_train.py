@@ -12,15 +12,15 @@ import pytest
 
 import fastdl
 from fastdl import models
-from fastdl.cli import main
+from fastdl.cli import main, sources
 from fastdl.cli import train as command
-from fastdl.data import Digits, Samples, load_digits
+from fastdl.data import Dataset, Samples, load_digits
 from fastdl.train import Epoch, evaluate
 
 for package in ("sklearn", "tqdm", "matplotlib", "safetensors"):
     pytest.importorskip(package)
 
-FILES = {"model.safetensors", "history.json", "learning-curve.png"}
+FILES = {"model.safetensors", "last.safetensors", "history.json", "learning-curve.png"}
 
 
 def start(*arguments):
@@ -51,10 +51,13 @@ def read_until(process, text):
 def few(monkeypatch):
     """In this process: a training set so small that an epoch takes no time."""
     digits = load_digits()
-    parts = [Samples(x[:size], y[:size]) for (x, y), size in zip(digits, (40, 20, 30), strict=True)]
-    monkeypatch.setattr(command, "load_digits", lambda: Digits(*parts))
+    parts = [
+        Samples(x[:size], y[:size]) for (x, y), size in zip(digits.parts, (40, 20, 30), strict=True)
+    ]
+    small = Dataset(*parts, digits.classes)
+    monkeypatch.setattr(sources, "load_digits", lambda: small)
     monkeypatch.setattr(command, "naive_images_per_second", lambda model, samples: 0.5)
-    return Digits(*parts)
+    return small
 
 
 def train(folder, *options):
@@ -132,7 +135,7 @@ def test_interrupt_elsewhere_has_no_traceback(tmp_path, monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "load_digits", interrupt)
+    monkeypatch.setattr(sources, "load_digits", interrupt)
     assert train(tmp_path) == 130
     assert capsys.readouterr().err == "fastdl: interrupted\n"
 
@@ -159,9 +162,9 @@ def test_seed_makes_the_run(tmp_path, few):
 
 
 def test_seed_is_of_weights_and_order(tmp_path, few, monkeypatch):
-    def spy(model, *arguments, rng, **options):
-        seen.append((model.parameters()["0.weight"].copy(), rng))
-        return fit(model, *arguments, rng=rng, **options)
+    def spy(model, optimizer, loader, *arguments, **options):
+        seen.append((model.parameters()["0.weight"].copy(), loader.seed))
+        return fit(model, optimizer, loader, *arguments, **options)
 
     fit, seen = command.fit, []
     monkeypatch.setattr(command, "fit", spy)
@@ -180,9 +183,9 @@ def test_reported_model_is_the_kept_one(tmp_path, few, monkeypatch, capsys):
     results = history["results"]
     assert history["best_epoch"] == 1
     with fastdl.use_backend("reference"):
-        loss, accuracy = evaluate(models.load(tmp_path / "model.safetensors"), few.test)
-    assert results["test_loss"] == pytest.approx(loss, rel=1e-6)
-    assert results["test_accuracy"] == accuracy
+        expected = evaluate(models.load(tmp_path / "model.safetensors"), few.test)
+    assert results["test_loss"] == pytest.approx(expected.loss, rel=1e-6)
+    assert results["test_accuracy"] == expected.accuracy
     assert results["times_as_fast_as_naive"] == results["images_per_second"] / 0.5
 
 
@@ -198,7 +201,7 @@ def test_divergence_is_an_error_that_keeps_the_best(tmp_path, few, capsys):
     err = capsys.readouterr().err
     assert "no epoch had ended" in err
     assert re.search(
-        r"^fastdl: error: the .* loss became (nan|inf) in epoch 1: .*lr=1e\+38", err, re.M
+        r"^fastdl: error: the .* loss became (nan|inf) in epoch 1: .*lr=\S+e\+3", err, re.M
     )
 
 
@@ -257,6 +260,13 @@ def test_tqdm_is_not_needed_without_the_bar(tmp_path, few, monkeypatch):
         (["--threads", "0"], "argument --threads: must be from 1 to 1024, got 0"),
         (["--backend", "cuda"], "argument --backend: invalid choice: 'cuda'"),
         (["--speed"], "unrecognized arguments: --speed"),
+        (["--data", "imagenet:x"], r"--data: must be digits \| mnist:PATH .*, got 'imagenet:x'"),
+        (["--data", "mnist"], "--data: must be mnist:PATH, the folder of its files, got 'mnist'"),
+        (["--data", "digits:x"], "--data: must be digits, got 'digits:x'"),
+        (["--model", "lenet6"], "--model: invalid choice: 'lenet6'"),
+        (["--size", "32x"], "--size: must be HEIGHTxWIDTH in pixels, such as 64x64, got '32x'"),
+        (["--l2", "-1"], "--l2: must be a finite number of at least 0, got -1"),
+        (["--label-smoothing", "2"], "--label-smoothing: must be a finite number from 0 to 1"),
     ],
 )
 def test_bad_options(options, message, capsys):
@@ -294,3 +304,71 @@ def test_reader_that_leaves(tmp_path):
     process.wait(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in process.stderr.read()
+
+
+def test_resumed_run_ends_as_an_unbroken_one(tmp_path, few, monkeypatch, capsys):
+    options = ("--epochs", "3", "--optimizer", "nesterov", "--lr", "0.01", "--l2", "1e-3",
+               "--schedule", "one-cycle", "--augment", "crop+flip", "--batch-size", "16")  # fmt: skip
+    assert train(tmp_path / "a", *options) == 0
+
+    def interrupt(training):
+        if training.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command.Progress, "on_epoch", lambda self, training: interrupt(training))
+        assert train(tmp_path / "b", *options) == 130
+    assert "fastdl train --resume --output" in capsys.readouterr().err
+    assert train(tmp_path / "b", "--resume", "--lr", "0.1") == 2
+    assert "--lr cannot be given with --resume" in capsys.readouterr().err
+    assert train(tmp_path / "b", "--resume") == 0
+    out = capsys.readouterr().out
+    assert f"going on with the run in {tmp_path / 'b'}" in out
+    assert re.findall(r"^epoch (\d)/3", out, re.M) == ["3"]
+    one, other = (
+        models.load(tmp_path / name / "model.safetensors").state_dict() for name in ("a", "b")
+    )
+    for name, array in one.items():
+        np.testing.assert_array_equal(other[name], array, err_msg=name)
+    assert train(tmp_path / "b", "--resume") == 2
+    assert "has come to its end, with epoch 3" in capsys.readouterr().err
+    assert train(tmp_path / "c", "--resume") == 2
+    assert "there is no run in" in capsys.readouterr().err
+
+
+def test_options_reach_the_training(tmp_path, few, capsys):
+    options = ("--epochs", "9", "--optimizer", "sgd", "--lr", "1e-12", "--schedule", "constant",
+               "--l1", "1e-4", "--max-norm", "1", "--augment", "shift", "--patience", "2",
+               "--batch-size", "40", "--inspect")  # fmt: skip
+    assert train(tmp_path, *options) == 0
+    assert "digits_cnn: 9 epochs, batches of 40" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "history.json").read_text())["settings"]
+    assert (settings["l1"], settings["max_norm"], settings["patience"]) == (1e-4, 1, 2)
+    pictures = {"gradient-norms.png", "activations.png"}
+    assert {file.name for file in tmp_path.iterdir()} == FILES | pictures
+
+
+def test_a_model_for_other_images(tmp_path, few, capsys):
+    assert train(tmp_path / "run", "--model", "alexnet") == 2
+    err = capsys.readouterr().err
+    assert "--model alexnet does not take images of 1 x 8 x 8 (channels, height, width)" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "folder"])
+def test_data_that_are_not_there(tmp_path, capsys, name):
+    assert train(tmp_path / "run", "--data", f"{name}:{tmp_path / 'none'}") == 2
+    assert re.match(r"fastdl: error: \S*none ", capsys.readouterr().err)
+    assert train(tmp_path / "run", "--size", "8") == 2
+    assert "--size and --channels are for --data folder:PATH" in capsys.readouterr().err
+
+
+def test_every_optimizer_and_schedule(tmp_path, few, monkeypatch):
+    from fastdl.cli.optimizers import OPTIMIZERS, SCHEDULES
+
+    few = Samples(few.train.x[:2], few.train.y[:2])
+    monkeypatch.setattr(sources, "load_digits", lambda: Dataset(few, few, few, tuple("0123456789")))
+    for optimizer in OPTIMIZERS:
+        assert train(tmp_path, "--epochs", "1", "--optimizer", optimizer, "--lr", "1e-4") == 0
+    for schedule in SCHEDULES:
+        assert train(tmp_path, "--epochs", "2", "--schedule", schedule) == 0

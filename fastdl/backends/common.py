@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Pair, PoolGeometry
+from ..geometry import ConvGeometry, Pair, PoolGeometry, Shape
 from .table import Activation, Algorithm, Array
 
 Geometry = ConvGeometry | PoolGeometry
@@ -74,6 +74,23 @@ def _clipped(
     margin = pad if count_include_pad else 0
     starts = (i * stride - pad for i in range(out))
     return [min(start + kernel, size + margin) - max(start, -margin) for start in starts]
+
+
+def are_within(indices: Array, plane: Shape) -> bool:
+    """Whether all indices are positions of a plane (..., H, W)."""
+    return indices.size == 0 or bool(indices.min() >= 0 and indices.max() < plane[-2] * plane[-1])
+
+
+@np.errstate(all="ignore")
+def scale_and_shift(
+    var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array]:
+    """``weight / sqrt(var + eps)``, computed in float64, and the bias or zeros."""
+    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
+    if weight is not None:
+        scale *= weight
+    shift = np.zeros_like(var) if bias is None else bias
+    return scale.astype(var.dtype), shift
 
 
 def direct_only(

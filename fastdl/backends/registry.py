@@ -12,6 +12,7 @@ from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -88,13 +89,20 @@ def _default() -> str:
 
 
 @cache
+def extension() -> ModuleType | None:
+    """The extension module of the compiled backend, if that works here."""
+    if why_missing("compiled") is not None:
+        return None
+    from .compiled import _kernels
+
+    return _kernels
+
+
+@cache
 def _environment() -> Callable[[str], str | None]:
     """What reads an environment variable, at every call: it may be set at any time."""
-    if why_missing("compiled") is None:
-        from .compiled._kernels import environment
-
-        return environment
-    return os.environ.get
+    kernels = extension()
+    return os.environ.get if kernels is None else kernels.environment
 
 
 def choice(name: str | None = None) -> tuple[str, str]:

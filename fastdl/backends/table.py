@@ -17,9 +17,9 @@ every output:
 
 Shapes below: N batch, C channels, O filters, G groups, K = C/G * KH * KW.
 Kernels that no hand-written loop makes faster are shared by all backends and
-stand in `fastdl.functional`: ``linear`` (a matrix product, NumPy's BLAS),
-``cross_entropy`` (a gather after ``log_softmax``), ``conv_transpose2d`` (the
-input gradient of a convolution) and the drawing of dropout's mask.
+stand in `fastdl.functional`: ``cross_entropy`` (a gather after ``log_softmax``),
+``conv_transpose2d`` (the input gradient of a convolution) and the drawing of
+dropout's mask.
 """
 
 from __future__ import annotations
@@ -187,10 +187,12 @@ class Backend(Protocol):
         A window that lies wholly in the padding cannot occur.
         """
 
-    def max_pool2d_backward(self, grad: Array, indices: Array, out: Array) -> None:
+    def max_pool2d_backward(self, grad: Array, indices: Array, out: Array) -> bool:
         """Add each grad element to the position its index names.
 
-        grad and indices (N,C,OH,OW), out (N,C,H,W). Indices are in range.
+        grad and indices (N,C,OH,OW), out (N,C,H,W). Indices are not checked
+        before: where one is not in ``[0, H*W)`` the result is False, nothing is
+        written outside out, and out holds anything.
         """
 
     def avg_pool2d(
@@ -249,9 +251,22 @@ class Backend(Protocol):
         """
 
     def normalize(
-        self, x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        activation: Activation,
+        out: Array,
     ) -> None:
-        """``out[n,c,s] = f((x[n,c,s] - mean[c]) * scale[c] + shift[c])``: x (N,C,S), the others (C,)."""
+        """Normalise each channel by a given mean and variance.
+
+        ``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, where the
+        factor of ``x - mean`` is computed in float64. x and out (N,C,S), the
+        others (C,), weight and bias or None.
+        """
 
     def batch_norm_backward(
         self,
@@ -272,6 +287,20 @@ class Backend(Protocol):
         in evaluation ``grad_x = weight * inv_std * grad``. grad, x, grad_x
         (N,C,S), the others (C,); weight None means ones.
         """
+
+    # --- linear ----------------------------------------------------------
+
+    def linear(self, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+        """``out[n,o] = bias[o] + sum_i x[n,i] * weight[o,i]``.
+
+        x (N,I), weight (O,I), bias (O,) or None, out (N,O).
+        """
+
+    def linear_grad_input(self, grad: Array, weight: Array, out: Array) -> None:
+        """Gradient of linear with respect to x: grad (N,O) @ weight (O,I) in out (N,I)."""
+
+    def linear_grad_weight(self, grad: Array, x: Array, out: Array) -> None:
+        """Gradient of linear with respect to weight: grad.T (O,N) @ x (N,I) in out (O,I)."""
 
     # --- activations -----------------------------------------------------
 

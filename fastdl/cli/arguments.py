@@ -32,10 +32,44 @@ def positive(text: str) -> float:
     >>> positive("1e-3")
     0.001
     """
+    return _finite(text, "above 0", lambda number: number > 0)
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least zero.
+
+    >>> not_negative("0")
+    0.0
+    """
+    return _finite(text, "of at least 0", lambda number: number >= 0)
+
+
+def share(text: str) -> float:
+    """A number from zero to one.
+
+    >>> share("0.1")
+    0.1
+    """
+    return _finite(text, "from 0 to 1", lambda number: 0 <= number <= 1)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    >>> image_size("32"), image_size("48x64")
+    ((32, 32), (48, 64))
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ArgumentTypeError(f"must be HEIGHTxWIDTH in pixels, such as 64x64, got {text!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def _finite(text: str, range_: str, inside: Callable[[float], bool]) -> float:
     try:
         number = float(text)
     except ValueError:
         raise ArgumentTypeError(f"must be a number, got {text!r}") from None
-    if not (math.isfinite(number) and number > 0):
-        raise ArgumentTypeError(f"must be a finite number above 0, got {text}")
+    if not (math.isfinite(number) and inside(number)):
+        raise ArgumentTypeError(f"must be a finite number {range_}, got {text}")
     return number

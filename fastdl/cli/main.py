@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import FastdlError
-from . import bench, info, train
+from . import bench, info, predict, train
 from .status import BAD_USE, INTERRUPTED
 
 
@@ -49,6 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastdl {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, bench, train):
+    for command in (info, bench, train, predict):
         command.add_parser(subparsers)
     return parser

@@ -1,65 +1,95 @@
-"""``fastdl train``: a small network learns to read handwritten digits."""
+"""``fastdl train``: a network learns to tell images apart."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
 from ..backends.registry import NAMES, current_name, use_backend
-from ..data import Digits, Samples, load_digits
-from ..errors import FastdlError
-from ..models import digits_cnn
+from ..data import Dataset, Loader, Normalize, Samples
+from ..errors import ArgumentError, FastdlError
+from ..models import BUILDERS
 from ..nn import CrossEntropyLoss, Layer
-from ..optim import Adam
 from ..threads import get_num_threads, set_num_threads
-from ..train import Run, evaluate, fit, naive_images_per_second
-from .arguments import positive, whole
-from .progress import Progress
+from ..train import (
+    ActivationHistograms,
+    Callback,
+    EarlyStopping,
+    GradientNorms,
+    History,
+    Progress,
+    Run,
+    TensorBoard,
+    evaluate,
+    fit,
+    naive_images_per_second,
+)
+from . import sources
+from .arguments import whole
+from .description import Description
+from .optimizers import OPTIMIZERS, SCHEDULES, regularizer
+from .settings import Settings, add_settings, from_arguments, from_history
 from .status import INTERRUPTED
 
-LABEL_SMOOTHING = 0.1
 #: For the step on the naive loops. Its time is proportional to the images.
 NAIVE_IMAGES = 2
+#: What the histograms of activations are of.
+INSPECTED_IMAGES = 100
+EVALUATION_BATCH = 256
+
+EPILOG = """\
+examples:
+  fastdl train
+      the digits that come with scikit-learn, in some seconds
+  fastdl train --data mnist:PATH
+      handwritten digits; PATH holds train-images-idx3-ubyte.gz and its three companions
+  fastdl train --data cifar10:PATH --model resnet20
+      small photographs of ten kinds of things
+  fastdl train --data folder:PATH --size 64x64 --epochs 40
+      your own images, in one folder a class: PATH/cat/1.jpg, PATH/dog/1.jpg, ...
+  fastdl train --resume
+      go on with a run that was interrupted
+  fastdl predict fastdl-run/model.safetensors IMAGE
+      ask the trained model
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add ``train`` to the command's parser."""
     parser = subparsers.add_parser(
         "train",
-        help="train a small network on handwritten digits",
+        help="train a network on images, by default on handwritten digits",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
-            "Train a small convolutional network on scikit-learn's digits. The best model by "
-            "validation loss, the history and the learning curve go to DIR: an earlier run "
-            "there is replaced, other files stay. Ctrl-C keeps the best model so far."
+            "Train a convolutional network. A part of the training images is set aside: the epoch\n"
+            "of the lowest loss on it gives the model, which the test images then judge.\n\n"
+            "DIR receives model.safetensors (the best model), last.safetensors (what --resume\n"
+            "needs), history.json and learning-curve.png: an earlier run there is replaced, other\n"
+            "files stay. Ctrl-C keeps the best model so far."
         ),
+        epilog=EPILOG,
     )
-    add = parser.add_argument
-    add("--epochs", type=whole(1), default=30, metavar="N", help="default: %(default)s")
-    add("--batch-size", type=whole(1), default=32, metavar="N", help="default: %(default)s")
-    add(
-        "--lr",
-        type=positive,
-        default=2e-3,
-        metavar="X",
-        help="Adam's learning rate at the start; it falls to zero (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        type=whole(0),
-        default=0,
-        metavar="N",
-        help="of first weights, order and dropout, not of the split (default: %(default)s)",
-    )
+    add_settings(parser)
+    add = parser.add_argument_group("output").add_argument
     add("--output", default="./fastdl-run", metavar="DIR", help="default: %(default)s")
-    add("--backend", choices=NAMES, help="default: the first that works here")
-    add("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
+    add("--resume", action="store_true", help="go on with the interrupted run in DIR")
+    add(
+        "--inspect",
+        action="store_true",
+        help="also draw gradient-norms.png and activations.png, layer by layer",
+    )
+    add("--tensorboard", metavar="FOLDER", help="also log for TensorBoard there")
     add("--no-progress", action="store_true", help="no bar, only a line an epoch")
+    machine = parser.add_argument_group("machine").add_argument
+    machine("--backend", choices=NAMES, help="default: the first that works here")
+    machine("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
     parser.set_defaults(run=run)
 
 
@@ -73,29 +103,58 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     # Whatever can be wrong shows before the training: packages, the folder, the data.
-    output = Run(args.output, {"model": "digits_cnn"}, _settings(args))
-    digits = load_digits()
-    steps = args.epochs * math.ceil(len(digits.train.x) / args.batch_size)
-    progress = Progress(args.epochs, steps, bar=not args.no_progress)
-    model = digits_cnn(rng=args.seed)
+    output = Run(args.output)
+    settings = _resumed(output, args) if args.resume else from_arguments(args)
+    callbacks = _callbacks(args, settings, output)
+    if settings.path:
+        print(f"reading {settings.path}", flush=True)
+    dataset = sources.load(settings.data, settings.path, settings.size, settings.channels)
+    normalize = sources.normalization(settings.recipe, dataset)
+    train = Loader(
+        dataset.train,
+        settings.batch_size,
+        transforms=sources.transforms(settings.augment, dataset),
+        normalize=normalize,
+        seed=settings.seed,
+    )
+    validation, test = (
+        Loader(samples, EVALUATION_BATCH, shuffle=False, normalize=normalize)
+        for samples in (dataset.validation, dataset.test)
+    )
+    model = _build(settings, dataset)
+    if args.inspect:
+        images = normalize(dataset.validation.x[:INSPECTED_IMAGES])
+        callbacks.append(ActivationHistograms(images, output.folder / "activations.png"))
+    output.metadata = Description.of(dataset, normalize).metadata(settings.model)
+    output.settings = {
+        "fastdl": __version__,
+        "backend": current_name(),
+        "threads": get_num_threads(),
+        **asdict(settings),
+    }
+    optimizer = OPTIMIZERS[settings.optimizer](
+        lr=settings.lr,
+        regularizer=regularizer(settings.l1, settings.l2),
+        max_norm=settings.max_norm,
+    )
+    start = time.perf_counter()
     try:
-        print(_opening(output, digits), flush=True)
-        with progress:
-            for epoch in fit(
-                model,
-                Adam(args.lr),
-                digits.train,
-                digits.validation,
-                epochs=args.epochs,
-                batch_size=args.batch_size,
-                loss=CrossEntropyLoss(LABEL_SMOOTHING),
-                rng=args.seed,
-                after_step=progress.step,
-            ):
-                output.add(epoch, model)
-                progress.epoch(epoch, output.best)
-        _test(output, model, digits.test)
-        _compare(output, digits.train)
+        print(_opening(output, settings, dataset, args.resume), flush=True)
+        history = fit(
+            model,
+            optimizer,
+            train,
+            validation,
+            epochs=settings.epochs,
+            loss=CrossEntropyLoss(settings.label_smoothing),
+            schedule=SCHEDULES[settings.schedule](settings.lr, settings.epochs * len(train)),
+            callbacks=callbacks,
+            resume=output.last if args.resume else None,
+        )
+        history.results["training_seconds"] = time.perf_counter() - start
+        _conclude(output, settings, model, test)
+        if settings.data == sources.DIGITS and settings.model == settings.recipe.model:
+            _compare(output, settings, dataset)
         output.finish()
     except KeyboardInterrupt:
         with _deaf():
@@ -110,56 +169,93 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "fastdl": __version__,
-        "backend": current_name(),
-        "threads": get_num_threads(),
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-        "lr": args.lr,
-        "seed": args.seed,
-        "label_smoothing": LABEL_SMOOTHING,
-    }
+def _resumed(output: Run, args: argparse.Namespace) -> Settings:
+    """The settings of the run in ``output``, if it can go on."""
+    if not output.last.exists():
+        raise ArgumentError(f"--resume: there is no run in {output.folder} to go on with")
+    history = History.load(output.record)
+    if history.finished:
+        raise ArgumentError(
+            f"--resume: the run in {output.folder} has come to its end, "
+            f"with epoch {len(history.epochs)}"
+        )
+    return from_history(history.settings, args)
 
 
-def _opening(output: Run, digits: Digits) -> str:
-    settings = output.history.settings
-    train, validation, test = (len(samples.x) for samples in digits)
+def _callbacks(args: argparse.Namespace, settings: Settings, output: Run) -> list[Callback]:
+    callbacks: list[Callback] = [output, Progress(bar=not args.no_progress)]
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(settings.patience))
+    if args.tensorboard is not None:
+        callbacks.append(TensorBoard(args.tensorboard))
+    if args.inspect:
+        callbacks.append(GradientNorms(output.folder / "gradient-norms.png"))
+    return callbacks
+
+
+def _build(settings: Settings, dataset: Dataset) -> Layer:
+    """The network, tried on one image: not every one takes images of every size."""
+    shape = dataset.image_shape
+    model = BUILDERS[settings.model](
+        classes=len(dataset.classes), channels=shape[0], rng=settings.seed
+    )
+    try:
+        model.predict(Normalize()(dataset.train.x[:1]))
+    except FastdlError as error:
+        raise ArgumentError(
+            f"--model {settings.model} does not take images of "
+            f"{' x '.join(map(str, shape))} (channels, height, width): {error}"
+        ) from error
+    return model
+
+
+def _opening(output: Run, settings: Settings, dataset: Dataset, resume: bool) -> str:
+    train, validation, test = (len(samples.x) for samples in dataset.parts)
+    classes = f", {len(dataset.classes)} classes"
     lines = [
-        f"fastdl {__version__}: backend {settings['backend']}, threads {settings['threads']}",
-        f"digits: {train} images to train on, {validation} to choose the best epoch, {test} to test",
+        f"fastdl {__version__}: backend {current_name()}, threads {get_num_threads()}",
+        f"{settings.data}: {train} images to train on, {validation} to choose the best epoch, "
+        f"{test} to test{classes}",
+        f"{settings.model}: {settings.epochs} epochs, batches of {settings.batch_size}, "
+        f"{settings.optimizer} with lr {settings.lr:g} ({settings.schedule}), l1 {settings.l1:g}, "
+        f"l2 {settings.l2:g}, label smoothing {settings.label_smoothing:g}, "
+        f"augmentation {settings.augment}",
     ]
-    if output.replaces:
+    if resume:
+        lines.append(f"going on with the run in {output.folder}")
+    elif output.replaces:
         lines.append(f"the earlier run in {output.folder} will be replaced")
     return "\n".join(lines)
 
 
-def _test(output: Run, model: Layer, test: Samples) -> None:
+def _conclude(output: Run, settings: Settings, model: Layer, test: Loader) -> None:
     """Judge the kept model by images that neither trained nor chose it."""
+    history = output.history
+    if len(history.epochs) < settings.epochs:
+        print(f"stopped: no better epoch among the last {settings.patience}")
     output.restore_best(model)
-    loss, accuracy = evaluate(model, test)
-    count = len(test.x)
-    output.history.results |= {
-        "test_accuracy": accuracy,
-        "test_loss": loss,
+    result, count = evaluate(model, test), len(test.samples.x)
+    history.results |= {
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
         "test_images": count,
-        "images_per_second": output.history.images_per_second,
+        "images_per_second": history.images_per_second,
     }
     print(
-        f"test accuracy: {accuracy:.2%} ({round(accuracy * count)} of {count} images, "
-        f"the model of epoch {output.history.best_epoch})\n"
-        f"training speed: {output.history.images_per_second:.0f} images/s "
-        f"(forward, backward and update; median epoch)",
+        f"test accuracy: {result.accuracy:.2%} ({round(result.accuracy * count)} of {count} "
+        f"images, the model of epoch {history.best_epoch})\n"
+        f"training speed: {history.images_per_second:.0f} images/s "
+        f"(batch, forward, backward and update; median epoch)\n"
+        f"training took {history.results['training_seconds']:.1f} s, validation included",
         flush=True,
     )
 
 
-def _compare(output: Run, train: Samples) -> None:
+def _compare(output: Run, settings: Settings, dataset: Dataset) -> None:
     """Say how much faster the training went than the naive loops would."""
     fast = output.history.images_per_second
-    few = Samples(train.x[:NAIVE_IMAGES], train.y[:NAIVE_IMAGES])
-    naive = naive_images_per_second(digits_cnn(rng=0), few)
+    few = Samples(dataset.train.x[:NAIVE_IMAGES], dataset.train.y[:NAIVE_IMAGES])
+    naive = naive_images_per_second(_build(settings, dataset), few)
     output.history.results |= {
         "naive_images_per_second": naive,
         "naive_images": len(few.x),
@@ -173,11 +269,13 @@ def _compare(output: Run, train: Samples) -> None:
 
 
 def _kept(output: Run) -> str:
-    if output.best is None:
+    best = output.history.best
+    if best is None:
         return "no epoch had ended, so nothing was written"
     return (
-        f"the best model so far (epoch {output.best.number}, validation accuracy "
-        f"{output.best.validation_accuracy:.2%}), history and picture are in {output.folder}"
+        f"the best model so far (epoch {best.number}, validation accuracy "
+        f"{best.validation_accuracy:.2%}), history and picture are in {output.folder}; "
+        f"`fastdl train --resume --output {output.folder}` goes on"
     )
 
 

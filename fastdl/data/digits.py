@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..packages import needed
+from .samples import Dataset, Samples, subset, with_validation
 from .split import stratified_split
 
 
-class Samples(NamedTuple):
-    """Images x (N, 1, 8, 8) float32, 0 to 1, and their digits y (N,) int64."""
-
-    x: NDArray[np.float32]
-    y: NDArray[np.int64]
-
-
-class Digits(NamedTuple):
-    """The three parts; no image is in two of them."""
-
-    train: Samples
-    validation: Samples
-    test: Samples
-
-
-def load_digits(seed: int = 0) -> Digits:
+def load_digits(seed: int = 0) -> Dataset:
     """1797 images of handwritten digits, 8 x 8 pixels, in three parts.
 
     A stratified fifth is for the test. A tenth of the rest is for validation:
@@ -36,6 +21,11 @@ def load_digits(seed: int = 0) -> Digits:
     ----------
     seed : int, default 0
         Of the split.
+
+    Returns
+    -------
+    Dataset
+        Its images are (N, 1, 8, 8) float32 from 0 to 1.
 
     Raises
     ------
@@ -60,8 +50,7 @@ def load_digits(seed: int = 0) -> Digits:
     bunch = datasets.load_digits()
     # Pixels count up to 16 dark points: sixteenths are exact in float32.
     x = (bunch.images[:, np.newaxis] / 16).astype(np.float32)
-    y = bunch.target.astype(np.int64)
-    rest, test = stratified_split(y, 0.2, seed)
-    kept, aside = stratified_split(y[rest], 0.1, seed)
-    train, validation = rest[kept], rest[aside]
-    return Digits(*(Samples(x[part], y[part]) for part in (train, validation, test)))
+    everything = Samples(x, bunch.target.astype(np.int64))
+    rest, test = stratified_split(everything.y, 0.2, seed)
+    classes = tuple(map(str, range(10)))
+    return with_validation(subset(everything, rest), subset(everything, test), classes, 0.1, seed)

@@ -20,7 +20,8 @@ def stratified_split(
     labels : ndarray (N,)
         The class of each sample.
     fraction : float
-        Share of each class to set aside, rounded to whole samples: above 0, below 1.
+        Share of each class to set aside: above 0, below 1. Rounded to whole samples,
+        at least one of a class that has two or more.
     seed : int
         The same seed gives the same split.
 
@@ -44,5 +45,6 @@ def stratified_split(
     aside = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        aside[members[: round(len(members) * fraction)]] = True
+        least = min(1, len(members) - 1)
+        aside[members[: max(least, round(len(members) * fraction))]] = True
     return np.flatnonzero(~aside), np.flatnonzero(aside)

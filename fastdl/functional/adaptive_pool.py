@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Pair, Shape, integer
+from ..geometry import Pair, Shape, integer, rank4
 from .arguments import image_shape
 from .inputs import check_rank, check_shape, dense, floats
 from .outputs import deliver, empty, output
@@ -62,10 +62,7 @@ def adaptive_avg_pool2d(
     """
     kernels = registry.get(backend, x)
     x = floats("x", x)
-    check_rank("x", x, 4, "(N, C, H, W)")
-    _check_pixels("x", x.shape)
-    size = _output_size(output_size, (x.shape[2], x.shape[3]))
-    target = output(out, (*x.shape[:2], *size), x.dtype, x=x)
+    target = output(out, pooled_shape(x.shape, output_size), x.dtype, x=x)
     kernels.adaptive_avg_pool2d(dense(kernels, x), target)
     return deliver(target, out)
 
@@ -192,6 +189,13 @@ def global_avg_pool2d_backward(
     shape = image_shape("input_shape", input_shape)
     check_shape("grad", grad, (*shape[:2], 1, 1))
     return adaptive_avg_pool2d_backward(grad, input_shape, backend=backend)
+
+
+def pooled_shape(x_shape: Shape, output_size: int | tuple[int | None, int | None] | None) -> Shape:
+    """The shape of `adaptive_avg_pool2d`'s result."""
+    rank4("x", x_shape, "(N, C, H, W)")
+    _check_pixels("x", x_shape)
+    return (*x_shape[:2], *_output_size(output_size, (x_shape[2], x_shape[3])))
 
 
 def _check_pixels(name: str, shape: Shape) -> None:

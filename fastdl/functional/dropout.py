@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..backends import registry
 from ..backends.table import Array
 from ..errors import DTypeError
+from ..geometry import Shape
 from . import on_device
 from .arguments import real
 from .inputs import booleans, dense, floats
@@ -105,12 +106,12 @@ def dropout(
     x = floats("x", x)
     generator = _generator(rng)
     if on_device.is_device(x):
-        result, mask = on_device.dropout(x, p, bool(training), _scale(p), generator, out)
+        result, mask = on_device.dropout(x, p, bool(training), scale(p), generator, out)
         return (result, mask) if return_mask else result
     target = elementwise_output(out, x)
     if training:
-        mask = np.asarray(generator.random(x.shape, np.float32) >= p)
-        kernels.dropout(dense(kernels, x), mask, _scale(p), target)
+        mask = draw(generator, x.shape, p)
+        kernels.dropout(dense(kernels, x), mask, scale(p), target)
     else:
         mask = np.ones(x.shape, np.bool_)
         np.copyto(target, x)
@@ -156,11 +157,16 @@ def dropout_backward(
     grad = floats("grad", grad)
     mask = booleans("mask", mask, grad.shape)
     target = empty(grad.shape, grad.dtype, grad)
-    kernels.dropout(dense(kernels, grad), dense(kernels, mask), _scale(p), target)
+    kernels.dropout(dense(kernels, grad), dense(kernels, mask), scale(p), target)
     return target
 
 
-def _scale(p: float) -> float:
+def draw(generator: np.random.Generator, shape: Shape, p: float) -> NDArray[np.bool_]:
+    """What dropout keeps: True with probability ``1 - p``."""
+    return np.asarray(generator.random(shape, np.float32) >= p)
+
+
+def scale(p: float) -> float:
     """``1 / (1 - p)``; at p = 1, where nothing is kept to be scaled, 0."""
     return 1 / (1 - p) if p < 1 else 0.0
 

@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..backends.gpu import on_device
 from ..backends import registry
-from ..backends.registry import why_missing
+from ..backends.gpu import on_device
 from ..backends.table import Array, Backend
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..geometry import Shape
@@ -62,21 +61,21 @@ def optional_floats(name: str, value: Any, dtype: np.dtype[Any], shape: Shape) -
     return None if value is None else shaped_floats(name, value, dtype, shape)
 
 
-def integers(
-    name: str, value: Any, shape: Shape, below: int, dtype: np.dtype[Any] | None = None
-) -> Array:
-    """``value`` as an array of ``shape``, of ``dtype`` or any integers, all in ``[0, below)``."""
+def integers(name: str, value: Any, shape: Shape, dtype: np.dtype[Any] | None = None) -> Array:
+    """``value`` as an array of ``shape``, of ``dtype`` or any integers."""
     array = value if type(value) is np.ndarray else _viewed(name, value)
     if array.dtype.kind not in "iu" or (dtype is not None and array.dtype != dtype):
         raise _unserved(name, value, array, str(dtype or "integers"), "int64")
     check_shape(name, array, shape)
-    # Of an array on a GPU the values stay unread: that would need a copy to the CPU.
-    if type(array) is np.ndarray and array.size and (array.min() < 0 or array.max() >= below):
+    return array
+
+
+def check_range(name: str, array: Array, below: int) -> None:
+    if array.size and (array.min() < 0 or array.max() >= below):
         raise ArgumentError(
             f"{name} must be at least 0 and below {below}, "
             f"got values from {array.min()} to {array.max()}"
         )
-    return array
 
 
 def booleans(name: str, value: Any, shape: Shape) -> Array:
@@ -141,7 +140,7 @@ def _viewed(name: str, value: Any) -> Array:
 
 def _on_gpu(name: str, value: Any) -> Any:
     """A view of an array on a GPU."""
-    reason = why_missing("cuda")
+    reason = registry.why_missing("cuda")
     if reason is not None:
         raise DTypeError(
             f"{name} must be in the CPU's memory, got {type(value).__name__} on a device, and the "

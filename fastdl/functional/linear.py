@@ -1,4 +1,4 @@
-"""The fully connected layer: a matrix product, which NumPy's BLAS computes for every backend."""
+"""The fully connected layer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..errors import ShapeError
+from ..geometry import Shape
 from . import on_device
 from .arguments import check_needs
-from .inputs import check_rank, check_shape, floats, optional_floats
+from .inputs import check_shape, dense, floats, optional_floats
 from .outputs import deliver, empty, output
 
 
@@ -37,7 +38,7 @@ def linear(
     out : array (..., O), dtype of x, optional
         Takes the result. It must be writable and share no memory with an input.
     backend : str, optional
-        Checked only: the product is NumPy's, whatever the backend.
+        The backend that computes; see `fastdl.backends`.
 
     Returns
     -------
@@ -56,20 +57,15 @@ def linear(
     >>> fastdl.linear(np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]]), np.float32([0, 1]))
     array([[11., 18.]], dtype=float32)
     """
-    registry.get(backend, x)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
-    outputs = _check_product(x, weight)
-    bias = optional_floats("bias", bias, x.dtype, (outputs,))
-    if on_device.is_device(x):
-        return on_device.linear(x, weight, bias, outputs, out)  # type: ignore[no-any-return]
-    on_device.no_mix(weight)
-    target = output(out, (*x.shape[:-1], outputs), x.dtype, x=x, weight=weight, bias=bias)
-    rows = _rows(target)
-    with np.errstate(all="ignore"):
-        np.matmul(_rows(x), weight.T, out=rows)
-        if bias is not None:
-            rows += bias
+    shape = product_shape(x.shape, weight.shape)
+    bias = optional_floats("bias", bias, x.dtype, weight.shape[:1])
+    target = output(out, shape, x.dtype, x=x, weight=weight, bias=bias)
+    kernels.linear(
+        dense(kernels, _rows(x)), dense(kernels, weight), dense(kernels, bias), _rows(target)
+    )
     return deliver(target, out)
 
 
@@ -95,7 +91,7 @@ def linear_backward(
     needs : (bool, bool, bool), default all True
         Which of the three gradients to compute.
     backend : str, optional
-        Checked only: the products are NumPy's, whatever the backend.
+        The backend that computes; see `fastdl.backends`.
 
     Returns
     -------
@@ -119,40 +115,39 @@ def linear_backward(
     array([[ 1.,  2.],
            [10., 20.]])
     """
-    registry.get(backend, grad)
+    kernels = registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
     weight = floats("weight", weight, grad.dtype)
-    outputs = _check_product(x, weight)
-    check_shape("grad", grad, (*x.shape[:-1], outputs))
-    if on_device.is_device(grad):
-        return on_device.linear_backward(grad, x, weight, needs)  # type: ignore[no-any-return]
-    on_device.no_mix(x)
-    on_device.no_mix(weight)
-    rows = _rows(grad)
+    check_shape("grad", grad, product_shape(x.shape, weight.shape))
+    rows = dense(kernels, _rows(grad))
     grad_x = grad_weight = grad_bias = None
-    with np.errstate(all="ignore"):
-        if needs[0]:
-            grad_x = empty(x.shape, grad.dtype)
-            np.matmul(rows, weight, out=_rows(grad_x))
-        if needs[1]:
-            grad_weight = np.matmul(rows.T, _rows(x), out=empty(weight.shape, grad.dtype))
-        if needs[2]:
-            # Rows are summed one by one: in float32 the error would grow with the batch.
+    if needs[0]:
+        grad_x = empty(x.shape, grad.dtype, grad)
+        kernels.linear_grad_input(rows, dense(kernels, weight), _rows(grad_x))
+    if needs[1]:
+        grad_weight = empty(weight.shape, grad.dtype, grad)
+        kernels.linear_grad_weight(rows, dense(kernels, _rows(x)), grad_weight)
+    if needs[2] and on_device.is_device(grad):
+        grad_bias = on_device.sum_rows(rows)
+    elif needs[2]:
+        # Rows are summed one by one: in float32 the error would grow with the batch.
+        with np.errstate(all="ignore"):
             grad_bias = rows.sum(axis=0, dtype=np.float64).astype(grad.dtype)
     return grad_x, grad_weight, grad_bias
 
 
-def _check_product(x: Array, weight: Array) -> int:
-    """Check that ``x @ weight.T`` exists; its number of columns."""
-    check_rank("weight", weight, 2, "(O, I)")
-    if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+def product_shape(x_shape: Shape, weight_shape: Shape) -> Shape:
+    """The shape of ``x @ weight.T``, which must exist."""
+    if len(weight_shape) != 2:
+        raise ShapeError(f"weight must have 2 dimensions (O, I), got shape {weight_shape}")
+    if not x_shape or x_shape[-1] != weight_shape[1]:
         raise ShapeError(
-            f"x must have shape (..., {weight.shape[1]}) for weight of shape {weight.shape}, "
-            f"got {x.shape}"
+            f"x must have shape (..., {weight_shape[1]}) for weight of shape {weight_shape}, "
+            f"got {x_shape}"
         )
-    return int(weight.shape[0])
+    return (*x_shape[:-1], weight_shape[0])
 
 
 def _rows(array: Array) -> Array:

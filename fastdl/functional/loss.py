@@ -11,7 +11,7 @@ from ..backends import registry
 from ..backends.table import Array, Backend
 from . import on_device
 from .arguments import REDUCTIONS, check_choice, real
-from .inputs import check_rank, dense, floats, integers, shaped_floats
+from .inputs import check_range, check_rank, dense, floats, integers, shaped_floats
 from .outputs import empty
 
 Reduction = Literal["mean", "sum", "none"]
@@ -163,7 +163,8 @@ def _checked(
     check_rank("x", x, 2, "(N, K)")
     if on_device.is_device(x):
         return x, on_device.device_target(x, target), smoothing
-    target = integers("target", target, (x.shape[0],), x.shape[1])
+    target = integers("target", target, (x.shape[0],))
+    check_range("target", target, x.shape[1])
     return x, target.astype(np.intp), smoothing
 
 

@@ -10,7 +10,7 @@ from ..backends import registry
 from ..backends.table import Array
 from ..geometry import IntPair, pool_geometry
 from .arguments import image_shape
-from .inputs import INT64, check_rank, check_shape, dense, floats, integers
+from .inputs import INT64, check_range, check_rank, check_shape, dense, floats, integers
 from .outputs import deliver, empty, output
 
 
@@ -170,7 +170,8 @@ def max_pool2d_backward(
     shape = image_shape("input_shape", input_shape)
     check_rank("grad", grad, 4, "(N, C, OH, OW)")
     check_shape("grad", grad, (*shape[:2], *grad.shape[2:]))
-    indices = integers("indices", indices, grad.shape, shape[2] * shape[3], INT64)
+    indices = integers("indices", indices, grad.shape, INT64)
     target = empty(shape, grad.dtype, grad)
-    kernels.max_pool2d_backward(dense(kernels, grad), dense(kernels, indices), target)
+    if not kernels.max_pool2d_backward(dense(kernels, grad), dense(kernels, indices), target):
+        check_range("indices", indices, shape[2] * shape[3])
     return target

@@ -148,10 +148,7 @@ def batch_norm(
         running_mean = _updatable("running_mean", running_mean, x.dtype, channels)
         running_var = _updatable("running_var", running_var, x.dtype, channels)
         _check_apart(running_mean, running_var)
-        if count == 1:
-            raise ShapeError(
-                f"x must have more than 1 value per channel in training, got shape {x.shape}"
-            )
+        need_several(x.shape)
     else:
         running_mean = mean = shaped_floats("running_mean", running_mean, x.dtype, channels)
         running_var = var = shaped_floats("running_var", running_var, x.dtype, channels)
@@ -161,20 +158,20 @@ def batch_norm(
     )  # fmt: skip
     data, result = dense(kernels, x).reshape(flat), target.reshape(flat)
     if not training:
-        inv_std, scale, shift = _affine(var, weight, bias, eps)
-        kernels.normalize(data, dense(kernels, mean), scale, shift, activation, result)
+        kernels.normalize(
+            data, dense(kernels, mean), dense(kernels, var), dense(kernels, weight),
+            dense(kernels, bias), eps, activation, result,
+        )  # fmt: skip
     elif x.size:
         mean, var = empty(channels, x.dtype), empty(channels, x.dtype)
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
-        inv_std = _inverse_deviation(var, eps).astype(x.dtype)
-        _update(running_mean, mean, momentum)
-        _update(running_var, var * (count / (count - 1)), momentum)
+        update_running(running_mean, running_var, mean, var, count, momentum)
     else:
-        mean = inv_std = np.full(channels, np.nan, x.dtype)
+        mean = var = np.full(channels, np.nan, x.dtype)
     delivered = deliver(target, out)
-    return (delivered, mean.copy(), inv_std) if return_stats else delivered
+    return (delivered, mean.copy(), inverse_deviation(var, eps)) if return_stats else delivered
 
 
 def batch_norm_backward(
@@ -296,21 +293,34 @@ def _check_apart(mean: Array | None, var: Array | None) -> None:
         )
 
 
-def _inverse_deviation(var: Array, eps: float) -> Array:
-    """``1 / sqrt(var + eps)`` in float64."""
-    with np.errstate(all="ignore"):
-        return 1 / np.sqrt(var.astype(np.float64) + eps)
+def need_several(shape: Shape) -> int:
+    """The number of values in a channel; one alone has no deviation to train with."""
+    count = shape[0] * prod(shape[2:])
+    if count == 1:
+        raise ShapeError(
+            f"x must have more than 1 value per channel in training, got shape {shape}"
+        )
+    return count
 
 
-def _affine(
-    var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """The inverse deviation of evaluation, and its scale and shift, computed in float64."""
-    inv_std = _inverse_deviation(var, eps)
+def inverse_deviation(var: Array, eps: float) -> Array:
+    """``1 / sqrt(var + eps)``, computed in float64."""
     with np.errstate(all="ignore"):
-        scale = inv_std if weight is None else inv_std * weight
-        shift = np.zeros(var.shape, var.dtype) if bias is None else np.array(bias, order="C")
-        return inv_std.astype(var.dtype), scale.astype(var.dtype), shift
+        inverse: Array = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
+    return inverse
+
+
+def update_running(
+    running_mean: Array | None,
+    running_var: Array | None,
+    mean: Array,
+    var: Array,
+    count: int,
+    momentum: float,
+) -> None:
+    """Move the running statistics towards a batch's, the variance unbiased, in place."""
+    _update(running_mean, mean, momentum)
+    _update(running_var, var * (count / (count - 1)), momentum)
 
 
 def _update(running: Array | None, batch: Array, momentum: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backends.gpu import on_device
 from ..backends.table import Activation, Array
-from ..errors import ArgumentError, DeviceError, DTypeError, OutputError, ShapeError
+from ..errors import ArgumentError, DTypeError, OutputError, ShapeError
 from ..geometry import Shape
 from .inputs import check_shape, floats, optional_floats
 
@@ -105,41 +105,14 @@ def batch_norm(
     return (result, mean, inv_std) if return_stats else result
 
 
-def linear(x: Any, weight: Any, bias: Any, outputs: int, out: Any) -> Any:
-    """`fastdl.linear`; shapes and dtypes are checked."""
-    from ..backends.cuda import layers
-    from .outputs import output
-
-    _together(x=x, weight=weight, bias=bias)
-    target: Any = output(
-        out, (*x.shape[:-1], outputs), x.dtype, x=x, weight=weight, bias=bias
-    )
-    layers.linear(_rows(_dense(x)), _dense(weight), _dense(bias), _rows(target))
-    return target if out is None else out
-
-
-def linear_backward(grad: Any, x: Any, weight: Any, needs: Any) -> Any:
-    """`fastdl.linear_backward`; shapes and dtypes are checked."""
+def sum_rows(rows: Any) -> Any:
+    """Sum of the rows of a dense matrix."""
     from ..backends.cuda import layers
     from ..backends.cuda.arrays import empty
 
-    _together(grad=grad, x=x, weight=weight)
-    rows = _rows(_dense(grad))
-    grad_x = grad_weight = grad_bias = None
-    if needs[0]:
-        grad_x = empty(x.shape, grad.dtype, grad)
-        layers.linear_grad_x(rows, _dense(weight), _rows(grad_x))
-    if needs[1]:
-        grad_weight = empty(weight.shape, grad.dtype, grad)
-        layers.linear_grad_weight(rows, _rows(_dense(x)), grad_weight)
-    if needs[2]:
-        grad_bias = empty(weight.shape[:1], grad.dtype, grad)
-        layers.linear_grad_bias(rows, grad_bias)
-    return grad_x, grad_weight, grad_bias
-
-
-def _rows(array: Any) -> Any:
-    return array.reshape(prod(array.shape[:-1]), array.shape[-1])
+    out = empty(rows.shape[1:], rows.dtype, rows)
+    layers.linear_grad_bias(rows, out)
+    return out
 
 
 def device_target(x: Any, target: Any) -> Any:
@@ -148,10 +121,11 @@ def device_target(x: Any, target: Any) -> Any:
     Of classes on a GPU only shape and dtype are checked: the values would need a copy back.
     """
     from ..backends.cuda.arrays import to_device, viewed
-    from .inputs import integers
+    from .inputs import check_range, integers
 
     if not on_device(target):
-        checked = integers("target", target, (x.shape[0],), x.shape[1])
+        checked = integers("target", target, (x.shape[0],))
+        check_range("target", checked, x.shape[1])
         return to_device(checked.astype(np.int64), x.device)
     array = viewed(target)
     if array.dtype != np.int64:
@@ -196,15 +170,6 @@ def dropout(
     mask = layers.drawn_mask(x.shape, dropped, int(generator.integers(2**63)), x)
     layers.dropout(_dense(x), mask, scale if training else 1.0, target)
     return target if out is None else out, mask
-
-
-def no_mix(array: Any) -> None:
-    """Refuse an array on a GPU in a call that the CPU serves."""
-    if is_device(array):
-        raise DeviceError(
-            "the arrays of one call must be in one memory, got some in the CPU's and one on a "
-            "GPU; move one with fastdl.to_device or fastdl.to_host"
-        )
 
 
 def add_channels(target: Any, bias: Any) -> None:

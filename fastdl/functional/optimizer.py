@@ -17,10 +17,15 @@ from .inputs import FLOAT32, FLOAT64, dense, floats
 from .outputs import overlap
 
 
+def check_mapping(name: str, value: Any) -> None:
+    """Raise DTypeError unless ``value`` is a mapping."""
+    if not isinstance(value, Mapping):
+        raise DTypeError(f"{name} must be a mapping of names to arrays, got {value!r:.60}")
+
+
 def named_arrays(name: str, arrays: Mapping[str, Any]) -> list[Array]:
     """The values of ``arrays``, called ``name`` by the caller, all of which can be written to."""
-    if not isinstance(arrays, Mapping):
-        raise DTypeError(f"{name} must be a mapping of names to arrays, got {arrays!r:.60}")
+    check_mapping(name, arrays)
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
             raise DTypeError(f"{name}[{key!r}] must be a NumPy array, got {type(array).__name__}")
@@ -42,6 +47,7 @@ def gradients_of(params: Mapping[str, Array], grads: Mapping[str, Any]) -> list[
     ShapeError, DTypeError
         If one has another shape or dtype than its parameter.
     """
+    check_mapping("grads", grads)
     found = []
     for name, param in params.items():
         grad = grads.get(name)
@@ -55,8 +61,9 @@ def gradients_of(params: Mapping[str, Array], grads: Mapping[str, Any]) -> list[
     return found
 
 
-def check_apart(params: Mapping[str, Array]) -> None:
-    """Raise ArgumentError if two of ``params`` share memory: both would be changed at once."""
+def check_parameters(params: Mapping[str, Any]) -> None:
+    """Raise an error unless ``params`` are arrays to be changed, no two of which share memory."""
+    named_arrays("params", params)
     for (name, param), (other_name, other) in combinations(params.items(), 2):
         if overlap(param, other):
             raise ArgumentError(

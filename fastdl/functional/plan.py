@@ -36,6 +36,8 @@ class Conv2dPlan:
         The shapes (N, C, H, W) and (N, O, OH, OW).
     dtype : dtype
         That of the weights, and so of every array.
+    activation : {None, 'relu', 'sigmoid', 'tanh'}
+        What is applied to the result.
     algorithm, backend : str
         What serves.
     isa : str or None
@@ -99,7 +101,7 @@ class Conv2dPlan:
         self.algorithm: str = (
             algorithm or self._kernels.conv2d_algorithms(geometry, self.dtype, prepared=True)[0]
         )
-        self._geometry, self._activation = geometry, activation
+        self._geometry, self.activation = geometry, activation
         self._bias: Array | None = None
         self.pack(weight, bias)
         self.workspace_bytes, self.packed_bytes = self._kernels.conv2d_bytes(
@@ -128,7 +130,7 @@ class Conv2dPlan:
         if bias is not None:
             self._bias = np.array(bias, order="C")
         self._prepared = self._kernels.conv2d_prepared(
-            np.array(weight, order="C"), self._bias, g, self._activation, self.algorithm
+            np.array(weight, order="C"), self._bias, g, self.activation, self.algorithm
         )
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:

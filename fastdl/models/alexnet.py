@@ -9,7 +9,6 @@ from numpy.typing import DTypeLike
 
 from .. import nn
 from ..nn.init import Seed
-from .adaptive import AdaptiveAvgPool2d
 
 
 def alexnet(
@@ -69,7 +68,7 @@ def alexnet(
                 nn.ReLU(),
                 nn.MaxPool2d(3, 2),
             ),
-            "avgpool": AdaptiveAvgPool2d(6),
+            "avgpool": nn.AdaptiveAvgPool2d(6),
             "flatten": nn.Flatten(),
             "classifier": _classifier(256 * 6 * 6, 4096, classes, dropout, rng, dtype),
         }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import nn
-from ..nn.base import Array, State
+from ..nn.base import State
 from ..nn.init import Seed
 
 Layers = dict[str, nn.Layer]
@@ -154,14 +154,7 @@ class Block(nn.Residual):
     """``relu(body(x) + downsample(x))``, its arrays named as torchvision's."""
 
     def __init__(self, body: Layers, downsample: nn.Layer | None) -> None:
-        super().__init__(nn.Sequential(body), downsample)
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Array) -> Array:
-        return self.relu.forward(super().forward(x))
-
-    def backward(self, grad: Array) -> Array:
-        return super().backward(self.relu.backward(grad))
+        super().__init__(nn.Sequential(body), downsample, nn.ReLU())
 
     def _named(self, kind: str) -> State:
         around = self.shortcut._named(kind) if self.shortcut else {}

@@ -9,7 +9,6 @@ from numpy.typing import DTypeLike
 
 from .. import nn
 from ..nn.init import Seed
-from .adaptive import AdaptiveAvgPool2d
 from .convolution import convolution
 
 #: Filters of the convolutions of each stage; a pool ends a stage (table 1 of the paper).
@@ -127,7 +126,7 @@ def _vgg(
     return nn.Sequential(
         {
             "features": nn.Sequential(*features),
-            "avgpool": AdaptiveAvgPool2d(7),
+            "avgpool": nn.AdaptiveAvgPool2d(7),
             "flatten": nn.Flatten(),
             "classifier": nn.Sequential(
                 linear(channels * 7 * 7, 4096),

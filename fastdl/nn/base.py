@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..geometry import integer
+from ..geometry import Shape, integer
+from .summary import Summary, summarize
 
 Array = NDArray[Any]
 State = dict[str, Array]
@@ -32,6 +34,9 @@ class Layer(ABC):
         `train` and `eval` set it.
     """
 
+    #: Whether the output takes memory of its own.
+    makes_array = True
+
     def __init__(self) -> None:
         self.params: State = {}
         self.grads: State = {}
@@ -46,6 +51,13 @@ class Layer(ABC):
     @abstractmethod
     def backward(self, grad: Array) -> Array:
         """From the output's gradient, that of the input of the latest `forward`; fills `grads`."""
+
+    def backward_params(self, grad: Array) -> None:
+        """Fill `grads` as `backward` does, without the gradient of the input.
+
+        That is all a training step wants of a network, and it saves work in the first layer.
+        """
+        self.backward(grad)
 
     def __call__(self, x: Array) -> Array:
         """``forward(x)``."""
@@ -65,6 +77,60 @@ class Layer(ABC):
     def children(self) -> dict[str, Layer]:
         """The layers inside this one, by name."""
         return {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output for inputs of ``shape``: the same, unless a layer says so.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take such inputs.
+        """
+        return shape
+
+    def flops(self, shape: Shape) -> int:
+        """Operations of a `forward` of inputs of ``shape``, a multiplication and an addition each one.
+
+        Those of the layers inside, or one for each element of the output, unless a
+        layer says otherwise.
+        """
+        parts = self.parts(shape)
+        if parts:
+            return sum(layer.flops(part_shape) for _, layer, part_shape in parts)
+        return math.prod(self.output_shape(shape))
+
+    def parts(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        """Of each layer inside its name, itself and the shape of its input, in order."""
+        return []
+
+    def summary(self, input_shape: Shape) -> Summary:
+        """A table of the layers for inputs of ``input_shape``, the batch included.
+
+        Its text has for each layer the output's shape, the parameters, the
+        floating-point operations of a `forward` and the bytes of the output, which
+        training keeps; and their sums. Nothing is computed.
+
+        Raises
+        ------
+        ShapeError
+            If a layer cannot take such inputs.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, rng=0), nn.Flatten(), nn.Linear(144, 10, rng=0))
+        >>> print(net.summary((1, 1, 8, 8)))
+        layer     kind     output        parameters   FLOPs  activation
+        0         Conv2d   (1, 4, 6, 6)          40  2.74 k       576 B
+        1         Flatten  (1, 144)               0       0         0 B
+        2         Linear   (1, 10)            1,450  2.89 k        40 B
+        3 layers                              1,490  5.63 k       616 B
+        """
+        return summarize(self, input_shape)
+
+    def has_params(self) -> bool:
+        """Whether training changes anything in this layer or inside it."""
+        return bool(self.params) or any(child.has_params() for child in self.children().values())
 
     def parameters(self) -> State:
         """Every parameter by its full name; the arrays themselves, not copies."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from .. import functional
+from ..backends.table import Activation, Backend
 from ..errors import ArgumentError
-from .base import Array, Layer
+from ..functional.dropout import draw, scale
+from ..geometry import Shape
+from .base import Array
+from .bound import Bound
 from .init import Seed
 
 
-class Dropout(Layer):
+class Dropout(Bound):
     """In training, zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``.
 
     In evaluation nothing changes.
@@ -44,13 +49,24 @@ class Dropout(Layer):
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Array) -> Array:
-        if not self.training:
-            self._saved = (None,)
-            return x
-        out, mask = functional.dropout(x, self.p, True, rng=self.rng, return_mask=True)
-        self._saved = (mask,)
-        return out
+        if self.training:
+            return super().forward(x)
+        self._saved = None, False
+        return x
 
     def backward(self, grad: Array) -> Array:
-        (mask,) = self._recall()
-        return grad if mask is None else functional.dropout_backward(grad, mask, self.p)
+        return super().backward(grad) if self._recall()[1] else grad
+
+    def _bind(self, kernels: Backend, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self._scale = scale(self.p)
+
+    def _compute(self, x: Array, activation: Activation) -> Array:
+        out, mask = self._empty(self._out_shape, self._dtype), draw(self.rng, x.shape, self.p)
+        self._kernels.dropout(x, mask, self._scale, out)
+        self._saved = mask, True
+        return out
+
+    def _differentiate(self, grad: Array) -> Array:
+        grad_x = self._empty(self._x_shape, self._dtype)
+        self._kernels.dropout(grad, self._saved[0], self._scale, grad_x)
+        return grad_x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..geometry import Shape
 from .base import Array, Layer
 
 
@@ -18,10 +19,18 @@ class Flatten(Layer):
     (2, 60)
     """
 
+    makes_array = False
+
+    def output_shape(self, shape: Shape) -> Shape:
+        # Not -1: NumPy cannot infer a length for an empty batch.
+        return (shape[0], math.prod(shape[1:]))
+
+    def flops(self, shape: Shape) -> int:
+        return 0
+
     def forward(self, x: Array) -> Array:
         self._saved = x.shape
-        # Not -1: NumPy cannot infer a length for an empty batch.
-        return x.reshape(len(x), math.prod(x.shape[1:]))
+        return x.reshape(self.output_shape(x.shape))
 
     def backward(self, grad: Array) -> Array:
         return grad.reshape(self._recall())

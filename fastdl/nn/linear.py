@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import functional
-from ..geometry import integer
+from ..backends.table import Activation, Backend
+from ..functional.linear import product_shape
+from ..geometry import Shape, integer
 from .base import Array
-from .init import Initializer, Seed, he_normal
+from .init import Init, Seed
 from .weighted import Weighted
 
 
@@ -21,8 +25,8 @@ class Linear(Weighted):
         Lengths of the last axis before and after.
     bias : bool, default True
         Whether to add a bias, which starts at zero.
-    init : callable, default `he_normal`
-        Draws the weight.
+    init : str or callable, default ``"he_normal"``
+        What draws the weight; see `fastdl.nn.init.get`.
     rng : numpy.random.Generator or int, optional
         Where the first weights come from.
     dtype : float32 (default) or float64
@@ -41,18 +45,51 @@ class Linear(Weighted):
         out_features: int,
         bias: bool = True,
         *,
-        init: Initializer = he_normal,
+        init: Init = "he_normal",
         rng: Seed = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         shape = (integer("out_features", out_features, 1), integer("in_features", in_features, 1))
-        super().__init__(shape, bias, init, rng, dtype)
+        super().__init__(shape, shape[0], bias, init, rng, dtype)
 
-    def forward(self, x: Array) -> Array:
+    def output_shape(self, shape: Shape) -> Shape:
+        return product_shape(shape, self.weight.shape)
+
+    def flops(self, shape: Shape) -> int:
+        additions = 2 * int(self.weight.shape[1]) + (self.bias is not None)
+        return math.prod(self.output_shape(shape)) * additions
+
+    def _bind(self, kernels: Backend, shape: Shape, dtype: np.dtype[Any]) -> None:
+        outputs, inputs = self.weight.shape
+        rows = math.prod(shape[:-1])
+        self._x_rows, self._out_rows = (rows, inputs), (rows, outputs)
+        self._pixels = (rows, outputs, 1, 1)
+
+    def _compute(self, x: Array, activation: Activation) -> Array:
         self._saved = x
-        return functional.linear(x, self.weight, self.bias)
-
-    def backward(self, grad: Array) -> Array:
-        return self._keep(
-            functional.linear_backward(grad, self._recall(), self.weight, needs=self._needs)
+        out = self._empty(self._out_shape, self._dtype)
+        self._kernels.linear(
+            x.reshape(self._x_rows),
+            self._param("weight"),
+            self._bias(),
+            out.reshape(self._out_rows),
         )
+        return out
+
+    def _differentiate(self, grad: Array) -> Array:
+        self.backward_params(grad)
+        grad_x = self._empty(self._x_shape, self._dtype)
+        self._kernels.linear_grad_input(
+            grad.reshape(self._out_rows), self._param("weight"), grad_x.reshape(self._x_rows)
+        )
+        return grad_x
+
+    def backward_params(self, grad: Array) -> None:
+        if not self._is_plain(grad, self._out_shape, self._dtype):
+            grad = self._admit_grad(grad)
+        rows = grad.reshape(self._out_rows)
+        self._kernels.linear_grad_weight(
+            rows, self._saved.reshape(self._x_rows), self._grad("weight")
+        )
+        if "bias" in self.params:
+            self._kernels.conv2d_grad_bias(grad.reshape(self._pixels), self._grad("bias"))

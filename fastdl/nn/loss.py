@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import functional
 from ..errors import ArgumentError
+from ..functional.inputs import floats, shaped_floats
 from .base import Array
 
+Reduction = Literal["mean", "sum"]
 
-class CrossEntropyLoss:
-    """Mean of ``-log(softmax(x)[target])`` over the batch.
+
+class Loss(ABC):
+    """A number from a network's output and what was wanted, and the gradient of that number.
+
+    Parameters
+    ----------
+    reduction : {'mean', 'sum'}, default 'mean'
+        What becomes of the single losses.
+    """
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        if reduction not in ("mean", "sum"):
+            raise ArgumentError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+        self.reduction = reduction
+        self._saved: Any = None
+
+    @abstractmethod
+    def forward(self, x: Array, target: Array) -> float:
+        """The loss of outputs x for ``target``."""
+
+    @abstractmethod
+    def backward(self) -> Array:
+        """The gradient of the latest `forward` with respect to its x."""
+
+    def _recall(self) -> Any:
+        if self._saved is None:
+            raise ArgumentError(f"{type(self).__name__}.backward was called before any forward")
+        return self._saved
+
+
+class CrossEntropyLoss(Loss):
+    """``-log(softmax(x)[target])``, the mean over the batch; see `fastdl.cross_entropy`.
 
     Parameters
     ----------
     label_smoothing : float, default 0
         Share of the target that is spread over all classes.
+    reduction : {'mean', 'sum'}, default 'mean'
+        What becomes of the samples' losses.
 
     Examples
     --------
@@ -28,17 +66,111 @@ class CrossEntropyLoss:
     (2, 10)
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, reduction: Reduction = "mean") -> None:
+        super().__init__(reduction)
         self.label_smoothing = label_smoothing
-        self._saved: Any = None
 
     def forward(self, x: Array, target: Array) -> float:
         """The loss of scores x (N, classes) for the classes target (N,)."""
         self._saved = x, target
-        return float(functional.cross_entropy(x, target, label_smoothing=self.label_smoothing))
+        return float(functional.cross_entropy(x, target, **self._how()))
 
     def backward(self) -> Array:
-        """The gradient of the latest `forward` with respect to its x."""
-        if self._saved is None:
-            raise ArgumentError("CrossEntropyLoss.backward was called before any forward")
-        return functional.cross_entropy_backward(*self._saved, label_smoothing=self.label_smoothing)
+        x, target = self._recall()
+        return functional.cross_entropy_backward(x, target, **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        return {"reduction": self.reduction, "label_smoothing": self.label_smoothing}
+
+
+class _ElementLoss(Loss):
+    """A loss of every element by itself; target shaped as x, of its dtype."""
+
+    def forward(self, x: ArrayLike, target: ArrayLike) -> float:
+        """The loss of outputs x for targets of the same shape and dtype."""
+        x = floats("x", x)
+        target = shaped_floats("target", target, x.dtype, x.shape)
+        self._saved = x, target
+        with np.errstate(all="ignore"):
+            total = float(self._losses(x, target).sum(dtype=np.float64))
+            return total / self._count(x)
+
+    def backward(self) -> Array:
+        x, target = self._recall()
+        with np.errstate(all="ignore"):
+            grad = self._slopes(x, target)
+            grad /= x.dtype.type(self._count(x))
+        return grad
+
+    def _count(self, x: Array) -> float:
+        """What the sum is divided by; as in PyTorch the mean of nothing is NaN."""
+        if self.reduction == "sum":
+            return 1.0
+        return float(x.size) if x.size else float("nan")
+
+    @abstractmethod
+    def _losses(self, x: Array, target: Array) -> Array:
+        """The loss of each element."""
+
+    @abstractmethod
+    def _slopes(self, x: Array, target: Array) -> Array:
+        """The derivative of each by its element of x, in a new array."""
+
+
+class MSELoss(_ElementLoss):
+    """``(x - target)**2``, the mean over all elements.
+
+    Parameters
+    ----------
+    reduction : {'mean', 'sum'}, default 'mean'
+        What becomes of the elements' losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdl import nn
+    >>> loss = nn.MSELoss()
+    >>> loss.forward(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    2.0
+    >>> loss.backward()
+    array([ 0., -2.])
+    """
+
+    def _losses(self, x: Array, target: Array) -> Array:
+        return np.square(x - target)
+
+    def _slopes(self, x: Array, target: Array) -> Array:
+        difference: Array = x - target
+        return 2 * difference
+
+
+class BCEWithLogitsLoss(_ElementLoss):
+    """``-target * log(p) - (1 - target) * log(1 - p)`` with ``p = sigmoid(x)``, the mean over all.
+
+    Computed as ``max(x, 0) - x * target + log(1 + exp(-|x|))``, which does not overflow.
+
+    Parameters
+    ----------
+    reduction : {'mean', 'sum'}, default 'mean'
+        What becomes of the elements' losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdl import nn
+    >>> loss = nn.BCEWithLogitsLoss()
+    >>> round(loss.forward(np.array([[0.0], [2.0]]), np.array([[1.0], [0.0]])), 4)
+    1.41
+    >>> loss.backward().round(4)
+    array([[-0.25  ],
+           [ 0.4404]])
+    """
+
+    def _losses(self, x: Array, target: Array) -> Array:
+        losses: Array = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
+        return losses
+
+    def _slopes(self, x: Array, target: Array) -> Array:
+        slopes: Array = functional.sigmoid(x)
+        slopes -= target
+        return slopes

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from .. import functional
-from ..geometry import IntPair
-from .base import Array, Layer
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backends.table import Activation, Backend
+from ..functional.adaptive_pool import pooled_shape
+from ..functional.inputs import INT64
+from ..geometry import IntPair, PoolGeometry, Shape, pool_geometry
+from .base import Array
+from .bound import Bound
 
 
-class MaxPool2d(Layer):
+class MaxPool2d(Bound):
     """The largest value of each window; arguments as in `fastdl.max_pool2d`.
 
     Examples
@@ -30,16 +38,37 @@ class MaxPool2d(Layer):
         super().__init__()
         self.geometry = (kernel_size, stride, padding, dilation, ceil_mode)
 
-    def forward(self, x: Array) -> Array:
-        out, indices = functional.max_pool2d(x, *self.geometry, return_indices=True)
-        self._saved = indices, x.shape
+    def output_shape(self, shape: Shape) -> Shape:
+        return pool_geometry(shape, *self.geometry).out_shape
+
+    def flops(self, shape: Shape) -> int:
+        return _window_flops(pool_geometry(shape, *self.geometry))
+
+    def _bind(self, kernels: Backend, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self._pool = pool_geometry(shape, *self.geometry)
+
+    def _compute(self, x: Array, activation: Activation) -> Array:
+        out = self._empty(self._out_shape, self._dtype)
+        if self.training:
+            self._saved = self._empty(self._out_shape, INT64)
+            self._kernels.max_pool2d(x, self._pool, out, self._saved)
+        else:
+            # Where the values stood is found when a gradient is asked for.
+            self._saved = x
+            self._kernels.max_pool2d(x, self._pool, out, None)
         return out
 
-    def backward(self, grad: Array) -> Array:
-        return functional.max_pool2d_backward(grad, *self._recall())
+    def _differentiate(self, grad: Array) -> Array:
+        if self._saved.dtype != INT64:
+            x, self._saved = self._saved, self._empty(self._out_shape, INT64)
+            values = self._empty(self._out_shape, self._dtype)
+            self._kernels.max_pool2d(x, self._pool, values, self._saved)
+        grad_x = self._empty(self._x_shape, self._dtype)
+        self._kernels.max_pool2d_backward(grad, self._saved, grad_x)
+        return grad_x
 
 
-class AvgPool2d(Layer):
+class AvgPool2d(Bound):
     """The mean of each window; arguments as in `fastdl.avg_pool2d`."""
 
     def __init__(
@@ -53,20 +82,74 @@ class AvgPool2d(Layer):
         super().__init__()
         self.geometry = (kernel_size, stride, padding, ceil_mode, count_include_pad)
 
-    def forward(self, x: Array) -> Array:
-        self._saved = x.shape
-        return functional.avg_pool2d(x, *self.geometry)
+    def _geometry(self, shape: Shape) -> PoolGeometry:
+        kernel_size, stride, padding, ceil_mode, _ = self.geometry
+        return pool_geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
 
-    def backward(self, grad: Array) -> Array:
-        return functional.avg_pool2d_backward(grad, self._recall(), *self.geometry)
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._geometry(shape).out_shape
+
+    def flops(self, shape: Shape) -> int:
+        return _window_flops(self._geometry(shape))
+
+    def _bind(self, kernels: Backend, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self._pool = self._geometry(shape)
+        self._include_pad = bool(self.geometry[-1])
+
+    def _compute(self, x: Array, activation: Activation) -> Array:
+        out = self._empty(self._out_shape, self._dtype)
+        self._kernels.avg_pool2d(x, self._pool, self._include_pad, None, out)
+        self._saved = True
+        return out
+
+    def _differentiate(self, grad: Array) -> Array:
+        grad_x = self._empty(self._x_shape, self._dtype)
+        self._kernels.avg_pool2d_backward(grad, self._pool, self._include_pad, None, grad_x)
+        return grad_x
 
 
-class GlobalAvgPool2d(Layer):
+class AdaptiveAvgPool2d(Bound):
+    """Means over windows that share the image; the argument as in `fastdl.adaptive_avg_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdl import nn
+    >>> nn.AdaptiveAvgPool2d((2, None))(np.zeros((1, 3, 8, 5))).shape
+    (1, 3, 2, 5)
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return pooled_shape(shape, self.output_size)
+
+    def flops(self, shape: Shape) -> int:
+        return math.prod(shape)
+
+    def _bind(self, kernels: Backend, shape: Shape, dtype: np.dtype[Any]) -> None:
+        """`output_shape` has checked all there is."""
+
+    def _compute(self, x: Array, activation: Activation) -> Array:
+        out = self._empty(self._out_shape, self._dtype)
+        self._kernels.adaptive_avg_pool2d(x, out)
+        self._saved = True
+        return out
+
+    def _differentiate(self, grad: Array) -> Array:
+        grad_x = self._empty(self._x_shape, self._dtype)
+        self._kernels.adaptive_avg_pool2d_backward(grad, grad_x)
+        return grad_x
+
+
+class GlobalAvgPool2d(AdaptiveAvgPool2d):
     """The mean of each channel's plane: (N, C, H, W) to (N, C, 1, 1)."""
 
-    def forward(self, x: Array) -> Array:
-        self._saved = x.shape
-        return functional.global_avg_pool2d(x)
+    def __init__(self) -> None:
+        super().__init__(1)
 
-    def backward(self, grad: Array) -> Array:
-        return functional.global_avg_pool2d_backward(grad, self._recall())
+
+def _window_flops(geometry: PoolGeometry) -> int:
+    return math.prod(geometry.out_shape) * geometry.kernel_h * geometry.kernel_w

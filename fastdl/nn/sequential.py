@@ -1,12 +1,14 @@
-"""Layers one after another, and a shortcut around them."""
+"""Layers one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError
+from ..geometry import Shape
 from .base import Array, Layer
+from .fused import grouped
 
 
 class Sequential(Layer):
@@ -24,6 +26,11 @@ class Sequential(Layer):
         If one is not a Layer.
     ArgumentError
         If a name is empty or has a dot in it.
+
+    Notes
+    -----
+    Neighbours that one kernel can serve are computed together, with the same
+    result to rounding; see `fastdl.nn.fused`.
 
     Examples
     --------
@@ -51,69 +58,37 @@ class Sequential(Layer):
                 raise ArgumentError(f"a layer's name must be a word without dots, got {name!r}")
         self.names = tuple(named)
         self.layers = tuple(named.values())
+        self._groups = grouped(self.layers)
 
     def children(self) -> dict[str, Layer]:
         return dict(zip(self.names, self.layers, strict=True))
 
-    def forward(self, x: Array) -> Array:
+    def output_shape(self, shape: Shape) -> Shape:
         for layer in self.layers:
-            x = layer.forward(x)
+            shape = layer.output_shape(shape)
+        return shape
+
+    def parts(self, shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        parts = []
+        for name, layer in zip(self.names, self.layers, strict=True):
+            parts.append((name, layer, shape))
+            shape = layer.output_shape(shape)
+        return parts
+
+    def forward(self, x: Array) -> Array:
+        for group in self._groups:
+            x = group.forward(x)
         return x
 
     def backward(self, grad: Array) -> Array:
-        for layer in reversed(self.layers):
-            grad = layer.backward(grad)
+        for group in reversed(self._groups):
+            grad = group.backward(grad)
         return grad
 
-
-class Residual(Layer):
-    """``f(x) = body(x) + shortcut(x)``, where the shortcut is x itself by default.
-
-    Parameters
-    ----------
-    body : Layer
-        What learns the difference.
-    shortcut : Layer, optional
-        Where the body changes the shape, such as a strided 1 x 1 convolution.
-
-    Raises
-    ------
-    DTypeError
-        If one is not a Layer.
-
-    References
-    ----------
-    He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR
-    2016, section 3.2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastdl import nn
-    >>> nn.Residual(nn.ReLU())(np.array([-1.0, 2.0]))
-    array([-1.,  4.])
-    """
-
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
-        super().__init__()
-        for name, layer in (("body", body), ("shortcut", shortcut)):
-            if not (isinstance(layer, Layer) or (layer is None and name == "shortcut")):
-                raise DTypeError(f"{name} must be a Layer, got {layer!r}")
-        self.body, self.shortcut = body, shortcut
-
-    def children(self) -> dict[str, Layer]:
-        return {"body": self.body} | ({"shortcut": self.shortcut} if self.shortcut else {})
-
-    def forward(self, x: Array) -> Array:
-        out = self.body.forward(x)
-        around = self.shortcut.forward(x) if self.shortcut else x
-        if out.shape != around.shape:
-            raise ShapeError(
-                f"the shortcut's result must be shaped as the body's, {out.shape}, "
-                f"got {around.shape}"
-            )
-        return out + around
-
-    def backward(self, grad: Array) -> Array:
-        through = self.body.backward(grad)
-        return through + (self.shortcut.backward(grad) if self.shortcut else grad)
+    def backward_params(self, grad: Array) -> None:
+        first = next((i for i, group in enumerate(self._groups) if group.has_params()), None)
+        if first is None:
+            return
+        for group in reversed(self._groups[first + 1 :]):
+            grad = group.backward(grad)
+        self._groups[first].backward_params(grad)

@@ -1,31 +1,44 @@
-"""What a convolution and a linear layer share: a weight and perhaps a bias."""
+"""What convolutions and a linear layer share: a weight and perhaps a bias."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .base import Array, Layer
-from .init import Initializer, Seed, float_dtype
+from . import init as initializers
+from .base import Array
+from .bound import Bound
+from .init import Init, Seed, float_dtype
 
 
-class Weighted(Layer):
-    """A layer with a weight (outputs, ...) drawn by ``init`` and a bias (outputs,) of zeros."""
+class Weighted(Bound):
+    """A layer with a weight drawn by ``init`` and a bias of zeros, one for each of ``outputs``."""
 
     def __init__(
-        self, shape: tuple[int, ...], bias: bool, init: Initializer, rng: Seed, dtype: DTypeLike
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        bias: bool,
+        init: Init,
+        rng: Seed,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         kind = float_dtype(dtype)
-        self.params["weight"] = init(shape, np.random.default_rng(rng), kind)
+        params = {"weight": initializers.get(init)(shape, np.random.default_rng(rng), kind)}
         if bias:
-            self.params["bias"] = np.zeros(shape[0], kind)
+            params["bias"] = np.zeros(outputs, kind)
+        self._own(params)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.params["weight"].dtype
 
     @property
     def weight(self) -> Array:
-        """The weight, first axis the outputs."""
+        """The weight."""
         return self.params["weight"]
 
     @property
@@ -33,14 +46,6 @@ class Weighted(Layer):
         """The bias, or None."""
         return self.params.get("bias")
 
-    @property
-    def _needs(self) -> tuple[bool, bool, bool]:
-        return (True, True, self.bias is not None)
-
-    def _keep(self, grads: tuple[Array | None, Array | None, Array | None]) -> Array:
-        """Store the gradients of weight and bias; return that of the input."""
-        grad_x, grad_weight, grad_bias = grads
-        self.grads["weight"] = cast(Array, grad_weight)
-        if grad_bias is not None:
-            self.grads["bias"] = grad_bias
-        return cast(Array, grad_x)
+    def _bias(self) -> Array | None:
+        """The bias as a kernel can take it."""
+        return self._param("bias") if "bias" in self.params else None

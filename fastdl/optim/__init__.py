@@ -4,7 +4,7 @@ from .adam import Adam, AdamW
 from .adaptive import AdaGrad, RMSProp
 from .base import Optimizer
 from .clipping import clip_grad_norm, clip_grad_value
-from .regularizers import L1, L2, Elastic, Groups, Lp, Regularizer
+from .regularizers import L1, L2, Elastic, Groups, Lp, Penalty, Regularizer
 from .schedules import (
     Constant,
     Cosine,
@@ -34,6 +34,7 @@ __all__ = [
     "Nesterov",
     "OneCycle",
     "Optimizer",
+    "Penalty",
     "RMSProp",
     "ReduceOnPlateau",
     "Regularizer",

@@ -13,14 +13,13 @@ from ..backends.table import OptimizerStep, Rule
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional.inputs import floats
 from ..functional.optimizer import (
-    check_apart,
+    check_parameters,
     gradients_of,
-    named_arrays,
     norm,
     optimizer_step,
 )
 from .clipping import clipping_scale
-from .regularizers import Elastic, Lp, Regularizer, as_regularizer
+from .regularizers import Elastic, Penalty, Regularizer, as_regularizer, soft_threshold
 from .selection import Array
 from .settings import not_negative, positive
 
@@ -46,12 +45,19 @@ class _Plan(NamedTuple):
     #: l1, l2 and decay of each parameter.
     penalties: NDArray[np.float64]
     #: The places and penalties that the kernel does not compute.
-    general: list[tuple[int, Lp]]
+    general: list[tuple[int, Penalty]]
+    #: The places and strengths of soft thresholds.
+    thresholds: list[tuple[int, float]]
     groups: list[_Group]
 
     def serves(self, params: Mapping[str, Array]) -> bool:
-        """Whether these are its arrays."""
-        return self.names == list(params) and all(map(is_, self.arrays, params.values()))
+        """Whether these are its arrays, all of which can be written to."""
+        return (
+            isinstance(params, Mapping)
+            and self.names == list(params)
+            and all(map(is_, self.arrays, params.values()))
+            and all(array.flags.writeable for array in self.arrays)
+        )
 
 
 class Optimizer:
@@ -119,11 +125,13 @@ class Optimizer:
             If a gradient's shape or dtype is not its parameter's, a parameter's
             dtype is not served, or a loaded state does not fit.
         """
-        arrays = named_arrays("params", params)
+        plan = self._plan if self._plan is not None and self._plan.serves(params) else None
+        if plan is None:
+            check_parameters(params)
         gradients = gradients_of(params, grads)
-        plan = self._plan
-        if plan is None or not plan.serves(params):
-            plan = self._plan = self._planned(params, arrays)
+        if plan is None:
+            plan = self._plan = self._planned(params)
+        arrays = plan.arrays
         scale = 1.0 if self.max_norm is None else clipping_scale(norm(gradients), self.max_norm)
         for place, penalty in plan.general:
             total = scale * gradients[place] + penalty.gradient(arrays[place])
@@ -137,6 +145,8 @@ class Optimizer:
                     [_at(places, state) for state in plan.states],
                     plan.penalties[places],
                 )
+        for place, strength in plan.thresholds:
+            soft_threshold(arrays[place], self.lr * strength)
         if self.counts:
             for name in params:
                 self._steps[name] = self._steps.get(name, 0) + 1
@@ -216,32 +226,35 @@ class Optimizer:
             found.setdefault(self._steps.get(names[place], 0) + 1, []).append(place)
         yield from found.items()
 
-    def _planned(self, params: Mapping[str, Array], arrays: list[Array]) -> _Plan:
-        check_apart(params)
+    def _planned(self, params: Mapping[str, Array]) -> _Plan:
         for slot in self.slots:
             for name, param in params.items():
                 _check_fits(f"{slot}/{name}", self._state[slot].get(name), param)
         penalties = np.zeros((len(params), 3))
-        general = []
-        groups: dict[tuple[np.dtype[np.generic], bool], list[int]] = {}
+        general: list[tuple[int, Penalty]] = []
+        thresholds = []
         for place, (name, param) in enumerate(params.items()):
             penalty = self.regularizer.of(name, param) if self.regularizer else None
             if isinstance(penalty, Elastic):
-                penalties[place, :2] = penalty.l1, penalty.l2
-            elif isinstance(penalty, Lp):
+                penalties[place, 1] = penalty.l2
+                if penalty.proximal:
+                    thresholds.append((place, penalty.l1))
+                else:
+                    penalties[place, 0] = penalty.l1
+            elif penalty is not None:
                 general.append((place, penalty))
             penalties[place, 2] = self._decay(name, param)
-            groups.setdefault((param.dtype, isinstance(penalty, Lp)), []).append(place)
-        states = [
-            [self._state[slot].setdefault(name, _zeros(param)) for name, param in params.items()]
-            for slot in self.slots
-        ]
+        separate = {place for place, _ in general}
+        groups: dict[tuple[np.dtype[np.generic], bool], list[int]] = {}
+        for place, param in enumerate(params.values()):
+            groups.setdefault((param.dtype, place in separate), []).append(place)
         return _Plan(
             names=list(params),
-            arrays=arrays,
-            states=states,
+            arrays=list(params.values()),
+            states=[_filled(self._state[slot], params) for slot in self.slots],
             penalties=penalties,
             general=general,
+            thresholds=thresholds,
             groups=[_Group(places, penalised) for (_, penalised), places in groups.items()],
         )
 
@@ -250,8 +263,12 @@ def _at(places: list[int], items: Sequence[Array]) -> list[Array]:
     return [items[place] for place in places]
 
 
-def _zeros(param: Array) -> Array:
-    return np.zeros(param.shape, param.dtype)
+def _filled(state: dict[str, Array], params: Mapping[str, Array]) -> list[Array]:
+    """The state of each of ``params``: zeros where it had none."""
+    for name, param in params.items():
+        if name not in state:
+            state[name] = np.zeros(param.shape, param.dtype)
+    return [state[name] for name in params]
 
 
 def _checked(key: str, array: Array, is_count: bool) -> Array:

@@ -45,12 +45,17 @@ class Penalty(Regularizer):
     def value(self, param: Array) -> float:
         """The penalty on ``param``."""
 
+    @abstractmethod
+    def gradient(self, param: Array) -> Array:
+        """The gradient of `value`, of ``param``'s dtype."""
+
 
 class Elastic(Penalty):
     """The elastic net, ``l1 * sum(|w|) + l2 / 2 * sum(w**2)``.
 
     Its gradient is ``l1 * sign(w) + l2 * w``, with ``sign(0) = 0``; the update
-    computes it in its one pass over the arrays.
+    computes it in its one pass over the arrays. By steps of the gradient a
+    weight comes near zero, and then swings about it.
 
     Parameters
     ----------
@@ -60,6 +65,11 @@ class Elastic(Penalty):
         The parameters that it is for: names or patterns (``"features.*"``), or a
         function of name and array. None: arrays of at least 2 axes, so neither
         biases nor the parameters of normalisation.
+    proximal : bool, default False
+        Let each update end with the soft threshold of l1,
+        ``w = sign(w) * max(|w| - lr * l1, 0)``, in place of its gradient:
+        weights become exactly 0. It is another pass over the arrays. With `SGD`
+        this is the algorithm ISTA.
 
     Raises
     ------
@@ -70,7 +80,9 @@ class Elastic(Penalty):
     References
     ----------
     Zou and Hastie, "Regularization and variable selection via the elastic net",
-    JRSS B 67(2), 2005, section 2.
+    JRSS B 67(2), 2005, section 2. ISTA: Beck and Teboulle, "A fast iterative
+    shrinkage-thresholding algorithm for linear inverse problems", SIAM Journal
+    on Imaging Sciences 2(1), 2009, equation 1.4.
 
     Examples
     --------
@@ -80,10 +92,13 @@ class Elastic(Penalty):
     1.75
     """
 
-    def __init__(self, l1: float, l2: float, applies_to: Selection = None) -> None:
+    def __init__(
+        self, l1: float, l2: float, applies_to: Selection = None, *, proximal: bool = False
+    ) -> None:
         super().__init__(applies_to)
         self.l1 = not_negative("l1", l1)
         self.l2 = not_negative("l2", l2)
+        self.proximal = proximal
 
     def value(self, param: Array) -> float:
         total = 0.0
@@ -93,17 +108,21 @@ class Elastic(Penalty):
             total += self.l2 / 2 * sum_of_squares([param])
         return total
 
+    def gradient(self, param: Array) -> Array:
+        return np.asarray(self.l1 * np.sign(param) + self.l2 * param)
+
 
 class L1(Elastic):
-    """``strength * sum(|w|)``, whose gradient is ``strength * sign(w)``: weights that matter little
-    fall to about zero, by equal steps.
+    """``strength * sum(|w|)``: weights that matter little fall, by equal steps, to zero.
+
+    Its gradient is ``strength * sign(w)``, with ``sign(0) = 0``.
 
     Parameters
     ----------
     strength : float
         At least 0.
-    applies_to : None, str, sequence of str, or callable
-        As `Elastic`.
+    applies_to, proximal : optional
+        As `Elastic`: with ``proximal=True`` the zeros are exact.
 
     Raises
     ------
@@ -123,12 +142,16 @@ class L1(Elastic):
     1.5
     """
 
-    def __init__(self, strength: float, applies_to: Selection = None) -> None:
-        super().__init__(not_negative("strength", strength), 0.0, applies_to)
+    def __init__(
+        self, strength: float, applies_to: Selection = None, *, proximal: bool = False
+    ) -> None:
+        super().__init__(not_negative("strength", strength), 0.0, applies_to, proximal=proximal)
 
 
 class L2(Elastic):
-    """``strength / 2 * sum(w**2)``, whose gradient is ``strength * w``: all weights shrink by a share.
+    """``strength / 2 * sum(w**2)``: all weights shrink by a share.
+
+    Its gradient is ``strength * w``.
 
     Parameters
     ----------
@@ -203,7 +226,6 @@ class Lp(Penalty):
         return self.strength / self.p * float((np.abs(param, dtype=np.float64) ** self.p).sum())
 
     def gradient(self, param: Array) -> Array:
-        """The gradient of `value`."""
         with np.errstate(all="ignore"):
             power: Array = np.abs(param) ** (self.p - 1)
             return self.strength * np.sign(param) * power
@@ -260,3 +282,9 @@ def as_regularizer(value: Any) -> Regularizer | None:
         f"regularizer must be None, a regulariser such as L2(1e-4), "
         f"or a mapping of patterns to regularisers, got {value!r}"
     )
+
+
+def soft_threshold(param: Array, threshold: float) -> None:
+    """``w = sign(w) * max(|w| - threshold, 0)``, in place; NaN stays."""
+    with np.errstate(all="ignore"):
+        param[...] = np.sign(param) * np.maximum(np.abs(param) - threshold, 0)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Samples, batches
+from ..data import Loader, Samples
 from ..errors import ArgumentError
 from ..geometry import integer
 from ..nn import CrossEntropyLoss, Layer
-from ..optim import Cosine, Optimizer
-from .history import Epoch
+from ..optim import Optimizer, Schedule
+from .callback import Callback
+from .evaluate import BATCH_SIZE, Evaluation, Metric, evaluate
+from .history import Epoch, History
+from .training import Training
 
 Array = NDArray[Any]
 
@@ -23,101 +28,150 @@ Array = NDArray[Any]
 def training_step(
     model: Layer, loss: CrossEntropyLoss, optimizer: Optimizer, x: Array, y: Array
 ) -> tuple[float, int]:
-    """Forward, backward and update on one batch: its loss, and how many it had right."""
+    """Forward, backward and update on one batch: its loss, and how many it had right.
+
+    ``model`` must be in training mode.
+    """
     # A rate that is too large overflows; `fit` looks at the loss and says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = model.train().forward(x)
+        scores = model.forward(x)
         value = loss.forward(scores, y)
         model.backward(loss.backward())
         optimizer.update(model.parameters(), model.gradients())
-    return value, int((scores.argmax(1) == y).sum())
-
-
-def evaluate(
-    model: Layer, samples: Samples, loss: CrossEntropyLoss | None = None
-) -> tuple[float, float]:
-    """The loss, and the share of samples whose highest score is their class."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scores = model.predict(samples.x)
-        value = (loss or CrossEntropyLoss()).forward(scores, samples.y)
-    return value, float((scores.argmax(1) == samples.y).mean())
+    return value, int(np.count_nonzero(scores.argmax(1) == y))
 
 
 def fit(
     model: Layer,
     optimizer: Optimizer,
-    train: Samples,
-    validation: Samples,
+    train: Samples | Loader,
+    validation: Samples | Loader | None = None,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int = 32,
     loss: CrossEntropyLoss | None = None,
-    rng: np.random.Generator | int | None = None,
-    after_step: Callable[[], object] = lambda: None,
-) -> Iterator[Epoch]:
-    """Train ``model`` in place; yields after every epoch.
-
-    The learning rate falls from ``optimizer.lr`` to zero along a half cosine.
+    schedule: Schedule | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    callbacks: Sequence[Callback] = (),
+    seed: int = 0,
+    resume: str | PathLike[str] | None = None,
+) -> History:
+    """Train ``model`` in place.
 
     Parameters
     ----------
     model : Layer
         From images to scores (N, classes).
     optimizer : Optimizer
-        Changes ``model.parameters()``.
-    train, validation : Samples
-        To learn from, and to look at after each epoch.
-    epochs, batch_size : int
+    train : Samples or Loader
+        To learn from. Of Samples a `Loader` is made, with ``batch_size`` and ``seed``.
+    validation : Samples or Loader, optional
+        To look at after each epoch; Samples are normalised as ``train`` is.
+    epochs : int
         At least 1.
+    batch_size : int, default 32
     loss : CrossEntropyLoss, optional
         What training makes small; the validation loss is the same.
-    rng : numpy.random.Generator or int, optional
-        Shuffles the training samples anew each epoch.
-    after_step : callable, optional
-        Called after every batch.
+    schedule : Schedule, optional
+        Gives each update's learning rate; it is told each epoch's validation loss
+        (without validation, the training loss). By default ``optimizer.lr`` stays.
+    metrics : mapping of str to callable, optional
+        Further figures on the validation images, as `evaluate` takes them.
+    callbacks : sequence of Callback
+    seed : int, default 0
+        Of the order of the samples.
+    resume : path, optional
+        The ``last.safetensors`` of a `Run`, to go on from: the result has the
+        same bits as that of a training never interrupted.
+
+    Returns
+    -------
+    History
 
     Raises
     ------
     ArgumentError
         If ``epochs`` or ``batch_size`` is not positive, or a loss is not finite.
+    DataError
+        If ``resume`` is no checkpoint of this model and optimiser.
 
     Examples
     --------
     >>> from fastdl import data, models, optim, train
     >>> digits, model = data.load_digits(), models.digits_cnn(rng=0)
     >>> few = data.Samples(digits.train.x[:64], digits.train.y[:64])
-    >>> for epoch in train.fit(model, optim.Adam(), few, few, epochs=2, batch_size=16, rng=0):
-    ...     print(epoch.number, epoch.train_loss > 0)
-    1 True
-    2 True
+    >>> history = train.fit(model, optim.Adam(), few, few, epochs=2, batch_size=16)
+    >>> [epoch.number for epoch in history.epochs]
+    [1, 2]
     """
-    epochs = integer("epochs", epochs, 1)
-    batch_size = integer("batch_size", batch_size, 1)
     loss = loss or CrossEntropyLoss()
-    rng = np.random.default_rng(rng)
-    highest_rate = optimizer.lr
-    schedule = Cosine(highest_rate, steps=epochs * math.ceil(len(train.x) / batch_size))
-    done = 0
-    for number in range(1, epochs + 1):
-        total, right, seconds = 0.0, 0, 0.0
-        for x, y in batches(*train, batch_size, rng):
-            optimizer.lr = schedule(done)
-            start = time.perf_counter()
-            value, correct = training_step(model, loss, optimizer, x, y)
-            seconds += time.perf_counter() - start
-            _finite("training", value, number, highest_rate)
-            total, right, done = total + value * len(x), right + correct, done + 1
-            after_step()
-        validation_loss, validation_accuracy = evaluate(model, validation, loss)
-        _finite("validation", validation_loss, number, highest_rate)
-        yield Epoch(
+    if isinstance(train, Samples):
+        train = Loader(train, batch_size, seed=seed)
+    if isinstance(validation, Samples):
+        validation = Loader(validation, BATCH_SIZE, shuffle=False, normalize=train.normalize)
+    training = Training(model, optimizer, train, integer("epochs", epochs, 1), schedule)
+    if resume is not None:
+        training.restore(resume)
+    try:
+        for callback in callbacks:
+            callback.on_start(training)
+        while training.epoch < training.epochs and not training.stop:
+            trained = _epoch(training, loss, callbacks)
+            result = evaluate(model, validation, loss, metrics) if validation else None
+            _conclude(training, trained, result)
+            for callback in callbacks:
+                callback.on_epoch(training)
+    finally:
+        for callback in callbacks:
+            callback.on_end(training)
+    return training.history
+
+
+def _epoch(
+    training: Training, loss: CrossEntropyLoss, callbacks: Sequence[Callback]
+) -> tuple[float, float, float]:
+    """Train on every sample once: mean loss, accuracy, images a second."""
+    count, number = len(training.loader.samples.x), training.epoch + 1
+    optimizer, schedule = training.optimizer, training.schedule
+    total, right = 0.0, 0
+    training.model.train()
+    start = time.perf_counter()
+    # Closed at once after an error or Ctrl-C: the loader's thread ends with it.
+    with closing(training.loader.epoch(number)) as batches:
+        for x, y in batches:
+            if schedule is not None:
+                optimizer.lr = schedule(training.step)
+            training.loss, correct = training_step(training.model, loss, optimizer, x, y)
+            _finite("training", training.loss, number, optimizer.lr)
+            training.step += 1
+            total, right = total + training.loss * len(x), right + correct
+            for callback in callbacks:
+                callback.on_step(training)
+    return total / count, right / count, count / (time.perf_counter() - start)
+
+
+def _conclude(
+    training: Training, trained: tuple[float, float, float], result: Evaluation | None
+) -> None:
+    train_loss, train_accuracy, images_per_second = trained
+    number, rate = training.epoch + 1, training.optimizer.lr
+    if result is not None:
+        _finite("validation", result.loss, number, rate)
+    training.history.add(
+        Epoch(
             number=number,
-            train_loss=total / len(train.x),
-            train_accuracy=right / len(train.x),
-            validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
-            images_per_second=len(train.x) / seconds,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=result.loss if result else None,
+            validation_accuracy=result.accuracy if result else None,
+            images_per_second=images_per_second,
+            learning_rate=rate,
+            metrics=result.metrics if result else {},
         )
+    )
+    training.epoch = number
+    if training.schedule is not None:
+        training.schedule.observe(result.loss if result else train_loss)
 
 
 def _finite(which: str, loss: float, epoch: int, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a training run: the best model so far, the history, the picture."""
+"""The folder of a training run: best model, last state, history, picture."""
 
 from __future__ import annotations
 
@@ -6,41 +6,49 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..errors import ArgumentError, DataError
-from ..io import save_state, write_atomically
+from ..io import load_state, save_state, write_atomically
 from ..nn import Layer
-from ..nn.base import State
 from ..packages import needed
-from .history import Epoch, History
+from .callback import Callback
+from .history import History
 from .plot import learning_curve
+from .training import Training
 
 
-class Run:
-    """Keeps the best model of a training run, on disk from its epoch on.
+class Run(Callback):
+    """Keeps a training run on disk, from its first epoch on.
+
+    Every file is written whole or not at all: after a crash, or a kill at any
+    moment, all that are there can be read.
 
     Parameters
     ----------
     folder : path
-        Made when the first epoch is recorded. Nothing but the three files named
-        below is ever written in it; those of an earlier run are replaced.
-    metadata : mapping of str to str
+        Made when the first epoch ends. Nothing but the four files named below is
+        ever written in it; those of an earlier run are replaced.
+    metadata : mapping of str to str, optional
         Goes into the model file; "model" names the network for `fastdl.models.load`.
-    settings : mapping
+    settings : mapping, optional
         Goes into the history.
 
     Attributes
     ----------
-    model, record, picture : Path
-        ``model.safetensors``, ``history.json`` and ``learning-curve.png`` in the folder.
+    model : Path
+        ``model.safetensors``: the best model so far.
+    last : Path
+        ``last.safetensors``: what `fit` needs to go on (``resume=run.last``).
+    record, picture : Path
+        ``history.json`` and ``learning-curve.png``.
     replaces : bool
         Whether the folder holds an earlier run.
 
     Raises
     ------
     ArgumentError
-        If the folder cannot be made or written, or one of the three files in it
+        If the folder cannot be made or written, or one of the files in it
         is not an earlier run's.
     MissingPackageError
         If safetensors or matplotlib is not installed.
@@ -49,66 +57,60 @@ class Run:
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        metadata: Mapping[str, str],
-        settings: Mapping[str, Any],
+        metadata: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         needed("safetensors.numpy", "safetensors", "the model file of a training run")
         needed("matplotlib.figure", "matplotlib", "the learning curve of a training run")
         self.folder = Path(folder)
         self.model = self.folder / "model.safetensors"
+        self.last = self.folder / "last.safetensors"
         self.record = self.folder / "history.json"
         self.picture = self.folder / "learning-curve.png"
-        self.metadata = dict(metadata)
-        self.history = History(dict(settings))
-        self._best: tuple[Epoch, State] | None = None
+        self.metadata, self.settings = dict(metadata or {}), dict(settings or {})
+        self.history = History()
         _check_writable(self.folder)
         self.replaces = self._holds_earlier_run()
 
     @property
-    def files(self) -> tuple[Path, Path, Path]:
-        """Model, history and picture."""
-        return self.model, self.record, self.picture
+    def files(self) -> tuple[Path, Path, Path, Path]:
+        """Model, last state, history and picture."""
+        return self.model, self.last, self.record, self.picture
 
-    @property
-    def best(self) -> Epoch | None:
-        """The epoch whose model is kept; None before the first one has ended."""
-        return self._best[0] if self._best else None
+    def on_start(self, training: Training) -> None:
+        self.history = training.history
+        self.history.settings = self.settings
 
-    def add(self, epoch: Epoch, model: Layer) -> None:
-        """Note ``epoch``, and keep ``model`` if it validates best so far."""
-        if self.best is None:
+    def on_epoch(self, training: Training) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if training.epoch == 1:
             # An earlier run's picture would show another model than the one beside it.
             self.picture.unlink(missing_ok=True)
-        self.history.epochs.append(epoch)
-        if self.best is None or epoch.better_than(self.best):
-            state = {name: array.copy() for name, array in model.state_dict().items()}
-            # One assignment: an interrupt finds the old pair or the new one.
-            self._best = epoch, state
-        self._save()
+        # The history first: by it a folder is known as a run's. The last state at the end: who
+        # goes on from it finds the best model of its history beside it, or does that epoch again.
+        self._write_history()
+        if self.history.best_epoch == training.epoch:
+            state, epoch = training.model.state_dict(), str(training.epoch)
+            save_state(self.model, state, {**self.metadata, "epoch": epoch})
+        training.save(self.last)
 
     def restore_best(self, model: Layer) -> None:
         """Put the best parameters so far into ``model``."""
-        if self._best:
-            model.load_state_dict(self._best[1])
+        model.load_state_dict(load_state(self.model)[0])
 
     def finish(self) -> None:
-        """The run has come to its end: write all three files."""
+        """The run has come to its end: write its history, results included, and the picture."""
         self.history.finished = True
         self.stop()
 
     def stop(self) -> None:
         """The run goes no further: write what there is, which is nothing before the first epoch."""
-        if self._best is not None:
-            self._save()
+        if self.history.epochs:
+            self._write_history()
             write_atomically(self.picture, learning_curve(self.history))
 
-    def _save(self) -> None:
-        epoch, state = cast("tuple[Epoch, State]", self._best)
-        self.history.best_epoch = epoch.number
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # The history first: by it a folder is known as a run's.
+    def _write_history(self) -> None:
         write_atomically(self.record, self.history.to_json().encode())
-        save_state(self.model, state, {**self.metadata, "epoch": str(epoch.number)})
 
     def _holds_earlier_run(self) -> bool:
         present = [file.name for file in self.files if os.path.lexists(file)]

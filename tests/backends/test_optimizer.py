@@ -62,6 +62,8 @@ def formula(
 def arrays_of(shape: Any, rule: str, dtype: Any, seed: int = 0) -> list[np.ndarray]:
     """Parameters, their gradients, and the rule's state, which is positive."""
     made = [np.asarray(normal(shape, dtype, seed + i)) for i in range(2 + RULES[rule][1])]
+    if made[0].size:
+        made[0].flat[0] = 0  # whose sign is 0
     return made[:2] + [np.asarray(abs(array)) for array in made[2:]]
 
 

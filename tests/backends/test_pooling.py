@@ -81,6 +81,66 @@ def test_max_keeps_nan_in_every_lane(width: int, dtype: type, fast_backend: str)
     _check_max(x, case, fast_backend)
 
 
+#: Sizes that windows of 2x2 and 3x3 with stride 2 make, in rows of some vectors.
+WINDOWS_OF_STRIDE_2 = [
+    ((2, 3, 8, 64), (4, 32)),
+    ((2, 3, 9, 75), (4, 37)),
+    ((2, 3, 9, 75), (5, 38)),
+    ((1, 1, 6, 2100), (3, 1050)),
+]
+
+
+def _check_max_gradient(
+    indices: np.ndarray, shape: tuple[int, int, int, int], dtype: type, backend: str
+) -> None:
+    grad = normal(indices.shape, dtype)
+    found = fastdl.max_pool2d_backward(grad, indices, shape, backend=backend)
+    assert_close(found, truth(fastdl.max_pool2d_backward, grad, indices, shape), dtype)
+
+
+@pytest.mark.parametrize(("shape", "out"), WINDOWS_OF_STRIDE_2, ids=str)
+@pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 0), (3, 1)])
+def test_max_gradients_of_odd_indices(
+    shape: tuple[int, int, int, int], out: tuple[int, int], kernel: int, padding: int, dtype: type,
+    fast_backend: str,
+) -> None:  # fmt: skip
+    """Indices of windows, whole or with one in the last plane that lies elsewhere."""
+    x = normal(shape)
+    _, indices = fastdl.max_pool2d(x, kernel, 2, padding, ceil_mode=True, return_indices=True)
+    indices = np.ascontiguousarray(indices[:, :, : out[0], : out[1]])
+    _check_max_gradient(indices, shape, dtype, fast_backend)
+    for place in [(-1, -1), (1, 3)]:
+        for value in [0, shape[3], shape[2] * shape[3] - 1]:
+            moved = indices.copy()
+            moved[-1, -1, *place] = value
+            _check_max_gradient(moved, shape, dtype, fast_backend)
+
+
+@pytest.mark.parametrize(("shape", "out"), WINDOWS_OF_STRIDE_2, ids=str)
+def test_max_gradients_of_any_indices(
+    shape: tuple[int, int, int, int], out: tuple[int, int], dtype: type, fast_backend: str
+) -> None:
+    rng = np.random.default_rng(0)
+    _check_max_gradient(
+        rng.integers(0, shape[2] * shape[3], (*shape[:2], *out)), shape, dtype, fast_backend
+    )
+
+
+@pytest.mark.parametrize("value", [-1, 9 * 75, 2**32, 2**32 + 1, -(2**63), 2**63 - 1])
+def test_max_gradients_of_indices_out_of_range(value: int, dtype: type, fast_backend: str) -> None:
+    for kernel, padding in ((2, 0), (3, 0), (3, 1), (2, 1)):
+        value_of_window, indices = fastdl.max_pool2d(
+            normal((2, 3, 9, 75), dtype), kernel, 2, padding, return_indices=True
+        )
+        indices[-1, 1, 2, 1] = value
+        with pytest.raises(
+            fastdl.errors.ArgumentError, match=rf"^indices must be .* (to|from) {value}( to|$)"
+        ):
+            fastdl.max_pool2d_backward(
+                value_of_window, indices, (2, 3, 9, 75), backend=fast_backend
+            )
+
+
 def test_max_by_hand(backend: str) -> None:
     nan = np.nan
     x = np.array([[[[1.0, 5, 5, 2], [3, 5, -np.inf, -np.inf], [nan, 1, 0, 0], [2, nan, 0, -1]]]])

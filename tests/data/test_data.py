@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl.data import batches, load_digits, stratified_split
+from fastdl.data import load_digits, stratified_split
 
 
 @pytest.fixture(scope="module")
@@ -14,23 +14,25 @@ def digits():
 
 
 def test_digits_are_small_floats(digits):
-    for x, y in digits:
+    for x, y in digits.parts:
         assert x.shape == (len(y), 1, 8, 8)
         assert x.dtype == np.float32
         assert y.dtype == np.int64
         assert x.min() == 0
         assert x.max() == 1
         assert x.flags.c_contiguous
+    assert digits.image_shape == (1, 8, 8)
+    assert digits.classes == tuple("0123456789")
 
 
 def test_digits_parts_are_disjoint_and_whole(digits):
     from sklearn.datasets import load_digits as original
 
-    everything = np.concatenate([x.reshape(len(x), 64) for x, _ in digits])
+    everything = np.concatenate([x.reshape(len(x), 64) for x, _ in digits.parts])
     source = original().data
     assert len(everything) == len(source) == 1797
     np.testing.assert_array_equal(np.unique(everything * 16, axis=0), np.unique(source, axis=0))
-    labels = np.concatenate([y for _, y in digits])
+    labels = np.concatenate([y for _, y in digits.parts])
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(original().target))
 
 
@@ -39,13 +41,13 @@ def test_digits_labels_belong_to_their_images(digits):
 
     bunch = original()
     label_of = {row.tobytes(): label for row, label in zip(bunch.data, bunch.target, strict=True)}
-    for x, y in digits:
+    for x, y in digits.parts:
         rows = (x.reshape(len(x), 64) * 16).astype(np.float64)
         assert [label_of[row.tobytes()] for row in rows] == y.tolist()
 
 
 def test_digits_split_is_stratified_and_fixed(digits):
-    test, whole = digits.test.y, np.concatenate([y for _, y in digits])
+    test, whole = digits.test.y, np.concatenate([y for _, y in digits.parts])
     np.testing.assert_allclose(np.bincount(test), np.bincount(whole) * 0.2, atol=0.5)
     rest = np.bincount(whole) - np.bincount(test)
     np.testing.assert_allclose(np.bincount(digits.validation.y), rest * 0.1, atol=0.5)
@@ -73,29 +75,8 @@ def test_split_fraction(fraction):
         stratified_split(np.zeros(4), fraction, 0)
 
 
-def test_batches_in_order():
-    x, y = np.arange(14).reshape(7, 2), np.arange(7)
-    parts = list(batches(x, y, 3))
-    assert [len(part) for part, _ in parts] == [3, 3, 1]
-    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), x)
-    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), y)
-
-
-def test_batches_shuffled_keep_pairs():
-    x, y = 10 * np.arange(50), np.arange(50)
-    rng = np.random.default_rng(0)
-    first = list(batches(x, y, 8, rng))
-    second = list(batches(x, y, 8, rng))
-    for xs, ys in first:
-        np.testing.assert_array_equal(xs, 10 * ys)
-    order = np.concatenate([ys for _, ys in first])
-    assert sorted(order) == list(range(50))
-    assert order.tolist() != list(range(50))
-    assert order.tolist() != np.concatenate([ys for _, ys in second]).tolist()
-
-
-def test_bad_batches_fail_at_the_call():
-    with pytest.raises(fastdl.ArgumentError, match="batch_size must be at least 1, got 0"):
-        batches(np.zeros(3), np.zeros(3), 0)
-    with pytest.raises(fastdl.ShapeError, match="x and y must be equally long, got 3 and 2"):
-        batches(np.zeros(3), np.zeros(2), 1)
+def test_split_leaves_one_of_a_small_class_on_each_side():
+    labels = np.array([0, 0, 1, 1, 1, 2])
+    kept, aside = stratified_split(labels, 0.1, seed=0)
+    assert labels[aside].tolist() == [0, 1]
+    assert set(labels[kept]) == {0, 1, 2}

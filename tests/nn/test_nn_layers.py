@@ -220,7 +220,11 @@ def test_backward_needs_a_forward():
         (lambda: nn.Conv2d(1, 4, 0), fastdl.ArgumentError, "kernel_size must be at least 1, got 0"),
         (lambda: nn.Linear(4, 2.5), fastdl.DTypeError, "out_features must be an integer, got 2.5"),
         (lambda: nn.Linear(4, 2, dtype="f2"), fastdl.DTypeError, "dtype must be .* got float16"),
-        (lambda: nn.BatchNorm2d(-1), fastdl.ArgumentError, "channels must be at least 1, got -1"),
+        (
+            lambda: nn.BatchNorm2d(-1),
+            fastdl.ArgumentError,
+            "num_features must be at least 1, got -1",
+        ),
         (lambda: nn.Dropout(1.5), fastdl.ArgumentError, "p must be a probability.* got 1.5"),
         (
             lambda: nn.Sequential("relu"),

@@ -108,7 +108,7 @@ def test_any_shape_is_the_reference(shape: tuple[int, ...], steps: int) -> None:
             with fastdl.use_backend(backend):
                 optimizer.update({"w": w}, {"w": np.asarray(normal(shape, seed=step + 1))})
         results.append(w)
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-12)
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-12, atol=1e-14)
 
 
 def test_the_rate_may_change() -> None:
@@ -162,9 +162,12 @@ def test_a_resumed_run_gives_the_same_bits(name: str, dtype: type, backend: str)
         first = OPTIMIZERS[name](**options)
         params = follow(first, params_of(dtype), range(3))
         state = {key: array.copy() for key, array in first.state_dict().items()}
-        resumed = {key: array.copy() for key, array in params.items()}
+        stopped, resumed = ({key: a.copy() for key, a in params.items()} for _ in range(2))
         follow(first, params, range(3, 6))
         second = OPTIMIZERS[name](**options)
+        follow(second, resumed, range(9, 11))  # what it remembers of these must go
+        for key, array in stopped.items():
+            resumed[key][...] = array
         second.load_state_dict(state)
         follow(second, resumed, range(3, 6))
     for key, array in params.items():
@@ -253,9 +256,9 @@ def test_gradients_may_be_of_other_kinds() -> None:
     assert_same(params["b"], -grad)
 
 
-def _bad(params: Any, grads: Any) -> tuple[Any, Any]:
+def _bad(params: Any, grads: Any) -> Any:
     ones = {"a": np.ones(2), "b": np.ones(3)}
-    return ({**ones, **params}, {**ones, **grads}) if params is not None else (None, grads)
+    return tuple(None if given is None else {**ones, **given} for given in (params, grads))
 
 
 READ_ONLY = np.ones(3)
@@ -274,6 +277,7 @@ READ_ONLY.flags.writeable = False
         ({"b": np.ones(3, int)}, {}, fastdl.DTypeError, r"params\['b'\] must be float32 or"),
         ({"b": READ_ONLY}, {}, fastdl.ArgumentError, r"params\['b'\] must be writable"),
         (None, {}, fastdl.DTypeError, "params must be a mapping of names to arrays, got None"),
+        ({}, None, fastdl.DTypeError, "grads must be a mapping of names to arrays, got None"),
     ],
 )
 def test_bad_arrays_change_nothing(
@@ -285,6 +289,20 @@ def test_bad_arrays_change_nothing(
         optimizer.update(given, slopes)
     assert given is None or (given["a"] == 1).all()
     assert optimizer.state_dict() == {}
+
+
+def test_what_changed_since_the_last_update_is_seen() -> None:
+    optimizer, w = OPTIMIZERS["Adam"](), np.ones(3)
+    optimizer.update({"w": w}, {"w": np.ones(3)})
+    before = w.copy()
+    w.flags.writeable = False
+    with pytest.raises(fastdl.ArgumentError, match=r"params\['w'\] must be writable"):
+        optimizer.update({"w": w}, {"w": np.ones(3)})
+    assert_same(w, before)
+    with pytest.raises(fastdl.DTypeError, match="params must be a mapping"):
+        optimizer.update([w], {})  # type: ignore[arg-type]
+    with pytest.raises(fastdl.ShapeError, match="mean/w is"):
+        optimizer.update({"w": np.ones(4)}, {"w": np.ones(4)})
 
 
 def test_shared_memory_is_refused() -> None:

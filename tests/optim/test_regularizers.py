@@ -82,6 +82,31 @@ def test_gradients_are_clipped_without_it(kind: str, max_norm: float | None, bac
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_what_an_update_takes(kind: str) -> None:
+    (penalty, _), params = KINDS[kind], {"w": normal((3, 5))}
+    assert isinstance(penalty, optim.Penalty)
+    expected = params["w"] - penalty.gradient(params["w"])
+    optim.SGD(1, regularizer=penalty).update(params, zeros_like(params))
+    np.testing.assert_allclose(params["w"], expected, rtol=1e-13)
+
+
+def test_a_penalty_of_ones_own() -> None:
+    class Cosh(optim.Penalty):
+        """``sum(cosh(w))``."""
+
+        def value(self, param: np.ndarray) -> float:
+            return float(np.cosh(param).sum())
+
+        def gradient(self, param: np.ndarray) -> np.ndarray:
+            return np.sinh(param)
+
+    params = {"w": normal((3, 5))}
+    expected = params["w"] - 0.1 * np.sinh(params["w"]) - 0.1
+    optim.SGD(0.1, regularizer=Cosh(None)).update(params, {"w": np.ones((3, 5))})
+    np.testing.assert_allclose(params["w"], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_zero_is_left_alone(kind: str, dtype: type, backend: str) -> None:
     params = {"w": np.zeros((3, 5), dtype)}
     with fastdl.use_backend(backend):
@@ -138,6 +163,27 @@ def test_ridge_has_its_closed_form(dtype: type) -> None:
         optimizer.update(w, {"w": x.T @ (x @ w["w"] - y) / 40})
     expected = np.linalg.solve(x.T @ x / 40 + 0.5 * np.eye(5), x.T @ y / 40)
     np.testing.assert_allclose(w["w"], expected, rtol=1e-5, atol=1e-8)
+
+
+def test_lasso_has_exact_zeros(dtype: type, backend: str) -> None:
+    """The optimum's conditions: a zero weight's slope is within the strength, another's is it."""
+    x, y, strength = normal((40, 6), dtype, 1), normal((40, 1), dtype, 2), 0.12
+    w = {"w": np.zeros((6, 1), dtype)}
+    optimizer = optim.SGD(0.2, regularizer=optim.L1(strength, proximal=True))
+    with fastdl.use_backend(backend):
+        for _ in range(300):
+            optimizer.update(w, {"w": x.T @ (x @ w["w"] - y) / 40})
+    slope, zero = x.T @ (x @ w["w"] - y) / 40, w["w"] == 0
+    assert 0 < zero.sum() < 6
+    assert (abs(slope[zero]) < strength).all()
+    np.testing.assert_allclose(slope[~zero], -strength * np.sign(w["w"][~zero]), rtol=1e-4)
+
+
+def test_a_soft_threshold_beside_l2_and_of_nan() -> None:
+    w = {"w": np.array([[2.0, -0.1, np.nan]])}
+    elastic = optim.Elastic(0.4, 0.5, proximal=True)
+    optim.SGD(0.5, regularizer=elastic).update(w, {"w": np.zeros((1, 3))})
+    np.testing.assert_allclose(w["w"], [[2 * 0.75 - 0.2, 0, np.nan]])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ system support; FASTDL_ISA names a lower one.
 
 import os
 
+from ..reference.linear import linear, linear_grad_input, linear_grad_weight
 from . import isa
 from ._kernels import PreparedConv2d as conv2d_prepared
 from ._kernels import (
@@ -65,6 +66,9 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",

@@ -22,6 +22,7 @@ from .elementwise import (
     tanh,
     tanh_backward,
 )
+from .layers import linear, linear_grad_input, linear_grad_weight
 from .norm import batch_norm_backward, batch_norm_train, normalize
 from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
@@ -59,6 +60,9 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",

@@ -15,24 +15,9 @@ from .arrays import DeviceArray, empty, to_device
 from .blocks import block_sum
 from .conv import Product
 from .elementwise import masked
-from .launch import THREADS, blocks_for, kernel
+from .launch import THREADS, blocks_for, entry, kernel
 from .softmax import log_softmax, softmax
-from .target import cuda, sqrt
-
-
-@kernel("T* T* T* d T* T* T* i i i")
-def affine(T: Any) -> Any:
-    """Inverse deviation, scale and shift of a channel, from its variance."""
-
-    def run(var, weight, bias, eps, inv_std, scale, shift, channels, weighted, biased):  # type: ignore[no-untyped-def]
-        c = cuda.grid(1)
-        if c < channels:
-            factor = 1.0 / sqrt(np.float64(var[c]) + eps)
-            inv_std[c] = factor
-            scale[c] = factor * weight[c] if weighted else factor
-            shift[c] = bias[c] if biased else T(0)
-
-    return run
+from .target import cuda
 
 
 @kernel("T* T* T T i")
@@ -173,7 +158,6 @@ def batch_norm(
     def vector() -> DeviceArray:
         return empty((channels,), x.dtype, x)
 
-    inv_std, scale, shift = vector(), vector(), vector()
     if training:
         mean, var = vector(), vector()
         norm.batch_norm_train(x, weight, bias, eps, activation, out, mean, var)
@@ -190,12 +174,9 @@ def batch_norm(
         assert running_mean is not None
         assert running_var is not None
         mean, var = running_mean.copy(), running_var
-    affine(x.dtype)(
-        blocks_for(channels), THREADS, var, weight or var, bias or var, eps, inv_std, scale, shift,
-        channels, weight is not None, bias is not None,
-    )  # fmt: skip
+    inv_std, scale, shift = norm.factors(var, weight, bias, eps)
     if not training:
-        norm.normalize(x, mean, scale, shift, activation, out)
+        norm.scale_and_shift(x, mean, scale, shift, activation, out)
     return mean, inv_std
 
 
@@ -203,7 +184,7 @@ def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
     """``out[n, c, ...] += bias[c]``, in place."""
     flat = out.reshape(out.shape[0], out.shape[1], -1)
     zeros, ones = (to_device(np.full(bias.shape, value, bias.dtype)) for value in (0, 1))
-    norm.normalize(flat, zeros, ones, bias, None, flat)
+    norm.scale_and_shift(flat, zeros, ones, bias, None, flat)
 
 
 def cross_entropy(
@@ -238,6 +219,7 @@ def cross_entropy_backward(
     return grad
 
 
+@entry("out")
 def linear(
     x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray
 ) -> None:
@@ -248,11 +230,13 @@ def linear(
         add_channels(out.reshape(out.shape[0], out.shape[1], 1), bias)
 
 
-def linear_grad_x(grad: DeviceArray, weight: DeviceArray, out: DeviceArray) -> None:
+@entry("out")
+def linear_grad_input(grad: DeviceArray, weight: DeviceArray, out: DeviceArray) -> None:
     """``out = grad @ weight``."""
     _product(grad, (grad.shape[1], 1), weight, out)
 
 
+@entry("out")
 def linear_grad_weight(grad: DeviceArray, x: DeviceArray, out: DeviceArray) -> None:
     """``out = grad.T @ x``."""
     _product(grad, (1, grad.shape[1]), x, out)

@@ -113,6 +113,21 @@ def statistics(T: Any) -> Any:
     return run
 
 
+@kernel("T* T* T* d T* T* T* i i i")
+def factor(T: Any) -> Any:
+    """Inverse deviation, scale and shift of a channel, from its variance."""
+
+    def run(var, weight, bias, eps, inv_std, scale, shift, channels, weighted, biased):  # type: ignore[no-untyped-def]
+        c = cuda.grid(1)
+        if c < channels:
+            deviation = 1.0 / sqrt(np.float64(var[c]) + eps)
+            inv_std[c] = deviation
+            scale[c] = deviation * weight[c] if weighted else deviation
+            shift[c] = bias[c] if biased else T(0)
+
+    return run
+
+
 @kernel("T* T* T* T* T* i i i", bounds=(THREADS, 4))
 def affine(T: Any, activation: str | None, width: int) -> Any:
     """``out = f((x - mean) * scale + shift)``, every channel its own."""
@@ -253,11 +268,39 @@ def batch_norm_train(
         blocks_for(channels), THREADS, parts, weight or mean, bias or mean, eps, mean, var, scale,
         shift, channels, slices, weight is not None, bias is not None,
     )  # fmt: skip
-    normalize(x, mean, scale, shift, activation, out)
+    scale_and_shift(x, mean, scale, shift, activation, out)
 
 
 @entry("out")
 def normalize(
+    x: DeviceArray,
+    mean: DeviceArray,
+    var: DeviceArray,
+    weight: DeviceArray | None,
+    bias: DeviceArray | None,
+    eps: float,
+    activation: Activation,
+    out: DeviceArray,
+) -> None:
+    """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``."""
+    _, scale, shift = factors(var, weight, bias, eps)
+    scale_and_shift(x, mean, scale, shift, activation, out)
+
+
+def factors(
+    var: DeviceArray, weight: DeviceArray | None, bias: DeviceArray | None, eps: float
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    """Inverse deviation, scale and shift of each channel."""
+    channels = var.size
+    inv_std, scale, shift = (empty(var.shape, var.dtype, var) for _ in range(3))
+    factor(var.dtype)(
+        blocks_for(channels), THREADS, var, weight or var, bias or var, eps, inv_std, scale, shift,
+        channels, weight is not None, bias is not None,
+    )  # fmt: skip
+    return inv_std, scale, shift
+
+
+def scale_and_shift(
     x: DeviceArray,
     mean: DeviceArray,
     scale: DeviceArray,

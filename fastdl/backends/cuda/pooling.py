@@ -66,8 +66,10 @@ def link(T: Any) -> Any:
     def run(indices, heads, nexts, count, out_plane, plane):  # type: ignore[no-untyped-def]
         e = np.int32(cuda.grid(1))
         if e < count:
-            place = quotient(e, out_plane) * plane + indices[e]
-            nexts[e] = cuda.atomic.exch(heads, place, e)
+            place = indices[e]
+            # What names no place in the plane is left out.
+            if place >= 0 and place < plane:
+                nexts[e] = cuda.atomic.exch(heads, quotient(e, out_plane) * plane + place, e)
 
     return run
 
@@ -241,8 +243,20 @@ def max_pool2d(
     )  # fmt: skip
 
 
+def max_pool2d_backward(grad: Any, indices: Any, out: Any) -> bool:
+    """Add each grad element to the position its index names.
+
+    Of indices in the CPU's memory it tells whether they are all in range; those on the GPU stay
+    there, unread, and what is out of range adds to nothing.
+    """
+    _add_to_indices(grad, indices, out)
+    if not isinstance(indices, np.ndarray) or not indices.size:
+        return True
+    return bool(indices.min() >= 0 and indices.max() < out.shape[2] * out.shape[3])
+
+
 @entry("out")
-def max_pool2d_backward(grad: DeviceArray, indices: DeviceArray, out: DeviceArray) -> None:
+def _add_to_indices(grad: DeviceArray, indices: DeviceArray, out: DeviceArray) -> None:
     """Add each grad element to the position its index names.
 
     The lists are made by atomic exchanges, and walked in the order of the outputs: the sums do

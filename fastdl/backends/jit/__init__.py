@@ -4,15 +4,17 @@ Read `gemm` and `winograd` for the convolution, `microkernel` for what they are 
 the threads.
 """
 
-from ..common import prepared_by, untold_bytes
+from ..reference.linear import linear, linear_grad_input, linear_grad_weight
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import (
     conv2d,
     conv2d_algorithms,
+    conv2d_bytes,
     conv2d_grad_bias,
     conv2d_grad_input,
     conv2d_grad_weight,
+    conv2d_prepared,
 )
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_train, normalize
@@ -29,8 +31,6 @@ from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backwar
 
 DENSE = True
 
-conv2d_bytes = untold_bytes
-conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
 
 __all__ = [
@@ -51,6 +51,9 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",

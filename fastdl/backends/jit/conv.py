@@ -13,6 +13,7 @@ conv2d_grad_weight     grad_weight                depthwise            (the dire
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
+from ..common import Prepared
 from ..table import Activation, Algorithm, Array
 from . import depthwise, grad_weight, winograd
 from .activation import CODES, NONE
@@ -36,13 +38,22 @@ def conv2d_algorithms(
     """Those that serve such a convolution, the one to choose first."""
     if not winograd.serves(geometry):
         return ("direct",)
-    if dtype == np.float32 and winograd.pays(geometry, dtype):
+    if dtype == np.float32 and winograd.pays(geometry, dtype, prepared):
         return "winograd", "direct"
     return "direct", "winograd"
 
 
 def _by_winograd(algorithm: Algorithm, g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
     return (algorithm or conv2d_algorithms(g, dtype)[0]) == "winograd"
+
+
+def conv2d_bytes(
+    geometry: ConvGeometry, dtype: np.dtype[Any], algorithm: str, prepared: bool = False
+) -> tuple[None, int]:
+    """What packed filters take; what a call works in is not told."""
+    if not prepared or algorithm != "winograd":
+        return None, 0
+    return None, winograd.packed_elements(geometry, dtype) * dtype.itemsize
 
 
 def conv2d(
@@ -55,14 +66,49 @@ def conv2d(
     algorithm: Algorithm = None,
 ) -> None:
     """``out = f(bias + sum of x * weight over the window)``."""
-    g = geometry
+    _convolve(x, weight, bias, geometry, activation, out, algorithm, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Prepared):
+    """A convolution whose filters are transformed, where that is of use."""
+
+    packed: Array | None
+
+    def run(self, x: Array, out: Array) -> None:
+        """Compute it, x and out being checked."""
+        _convolve(
+            x, self.weight, self.bias, self.geometry, self.activation, out, self.algorithm,
+            self.packed,
+        )  # fmt: skip
+
+
+def conv2d_prepared(
+    weight: Array,
+    bias: Array | None,
+    geometry: ConvGeometry,
+    activation: Activation,
+    algorithm: Algorithm,
+) -> Prepared:
+    """`conv2d` with these weights."""
+    packed = None
+    if _by_winograd(algorithm, geometry, weight.dtype):
+        packed = np.zeros(winograd.packed_elements(geometry, weight.dtype), weight.dtype)
+        winograd.pack(weight, geometry, False, packed)
+    return _Prepared(conv2d, weight, bias, geometry, activation, algorithm, packed)
+
+
+def _convolve(
+    x: Array, weight: Array, bias: Array | None, g: ConvGeometry, activation: Activation,
+    out: Array, algorithm: Algorithm, packed: Array | None,
+) -> None:  # fmt: skip
     added = np.zeros(g.filters, out.dtype) if bias is None else flat(bias)
     if _by_winograd(algorithm, g, out.dtype) and winograd.convolve(
-        x, weight, added, CODES[activation], g, False, out
+        x, weight, added, CODES[activation], g, False, out, packed
     ):
         return
     if g.group_channels == 1:
-        depthwise.forward(x, weight, added, g, CODES[activation], out)
+        depthwise.forward(x, weight, added, g, CODES[activation], forward_taps(g), out)
         return
     area, depth = g.height * g.width, g.group_channels * g.kernel_h * g.kernel_w
     multiply(
@@ -108,9 +154,6 @@ def conv2d_grad_input(
         none = np.zeros(g.channels, out.dtype)
         if winograd.convolve(grad, weight, none, NONE, winograd.turned_geometry(g), True, out):
             return
-    if g.group_channels == 1:
-        depthwise.backward_input(grad, weight, g, out)
-        return
     phases = _phases(g)
     if len(phases) < min(g.stride_h, g.height) * min(g.stride_w, g.width):
         out.fill(0)
@@ -125,6 +168,9 @@ def conv2d_grad_input(
             g.batch, -(-(g.height - row) // g.stride_h), -(-(g.width - column) // g.stride_w),
             g.channels, g.height * g.width, g.width, row, column, g.stride_h, g.stride_w,
         )  # fmt: skip
+        if g.group_channels == 1:
+            depthwise.backward_input(grad, weight, g, _one_filter(taps), grid, out)
+            continue
         multiply(flat(grad), flat(weight), bias, NONE, taps, image, grid, rows, flat(out))
 
 
@@ -138,6 +184,11 @@ def _phases(g: ConvGeometry) -> list[tuple[int, int, Taps]]:
         for row, a in rows.items()
         for column, b in columns.items()
     ]
+
+
+def _one_filter(taps: Taps) -> Taps:
+    """The taps of the first filter alone."""
+    return taps._replace(factor=taps.factor[: taps.row.size])
 
 
 def _phase_taps(
@@ -174,7 +225,7 @@ def conv2d_grad_weight(
 ) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
     if geometry.group_channels == 1:
-        depthwise.backward_weight(grad, x, geometry, out)
+        depthwise.backward_weight(grad, x, geometry, forward_taps(geometry), out)
     else:
         grad_weight.backward_weight(grad, x, forward_taps(geometry), geometry, out)
 

@@ -31,7 +31,7 @@ from ..table import Array
 from .activation import NONE, activate
 from .compiling import compiled
 from .microkernel import MR, add_tile, copy_window, multiply_tile, tile_columns
-from .pool import PIECES_PER_THREAD, run_with_scratch
+from .pool import TASKS_PER_THREAD, run_with_scratch
 from .vectors import lanes
 
 #: Products summed in float32 before they are added to the output.
@@ -138,15 +138,18 @@ def locate(
 
 @compiled
 def pack(
-    packed: Array, line: int, source: Array, start: int, taps: Taps, first: int, last: int,
-    image: Image, runs: Array, found: int,
+    packed: Array, line: int, vector: int, source: Array, start: int, taps: Taps, first: int,
+    last: int, image: Image, runs: Array, found: int,
 ) -> None:  # fmt: skip
     """``packed[(k - first) * line + q] = source at product k of pixel q``, zero outside."""
     # Read here: in the loops below each reading of a field would count references.
     tap_row, tap_column = taps.row, taps.column
     area, width, step = image.height * image.width, image.width, image.step_w
+    zero = packed.dtype.type(0)
     for index in range(found):
         count = runs[index, 1]
+        # The next run, or the next line's first, writes over what is too much.
+        room = runs[index, 0] + vector <= line
         for tap in range(tap_row.size):
             row, column = runs[index, 3] + tap_row[tap], runs[index, 4] + tap_column[tap]
             # A row outside of the image is a row of no columns.
@@ -156,7 +159,9 @@ def pack(
             place = (k - first) * line + runs[index, 0]
             base = start + runs[index, 2] + first_channel * area + row * width + column
             while k < last:
-                copy_window(packed, place, count, source, base, column, columns, step)
+                copy_window(
+                    packed, place, count, room, source, base, column, columns, step, zero
+                )  # fmt: skip
                 k += tap_row.size
                 place += tap_row.size * line
                 base += area
@@ -216,8 +221,8 @@ def _products(
                 count = min(columns, last_pixel - q)
                 found = locate(q, count, blocks.lanes, image, grid, runs)
                 pack(
-                    packed, columns, source, group * image.group, taps, k, k_end, image, runs,
-                    found,
+                    packed, columns, blocks.lanes, source, group * image.group, taps, k, k_end,
+                    image, runs, found,
                 )  # fmt: skip
                 found = join(runs, found, grid.step_w)
                 vectors = -(-count // blocks.lanes)
@@ -254,7 +259,7 @@ def multiply(
     columns = tile_columns(out.dtype)
     pixels = grid.batch * grid.height * grid.width
     panels = -(-pixels // columns)
-    wanted = PIECES_PER_THREAD * limits.threads()
+    wanted = TASKS_PER_THREAD * limits.threads()
     task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
     panel_tasks = -(-panels // task_panels)
     # Few pixels: share out the rows as well.

@@ -24,7 +24,7 @@ from .arrays import flat
 from .compiling import compiled
 from .gemm import KC, Grid, Image, Taps, locate, pack
 from .microkernel import MR, add_tile, multiply_tile, tile_columns
-from .pool import PIECES_PER_THREAD, run, run_with_scratch, scratch
+from .pool import TASKS_PER_THREAD, run, run_with_scratch, scratch
 from .vectors import lanes
 
 #: Elements of the transposed gradient of one block, about.
@@ -96,7 +96,10 @@ def _products(
         for q in range(first, last, KC):
             count = min(KC, last - q)
             found = locate(q, count, sizes.lanes, image, grid, runs)
-            pack(packed, _LINE, x, group * image.group, taps, k, k_end, image, runs, found)
+            pack(
+                packed, _LINE, sizes.lanes, x, group * image.group, taps, k, k_end, image, runs,
+                found,
+            )  # fmt: skip
             for panel in range(sizes.panels):
                 used = min(columns, sizes.filters - panel * columns)
                 start_b = ((group * sizes.panels + panel) * (last - first) + q - first) * columns
@@ -133,7 +136,7 @@ def backward_weight(grad: Array, x: Array, taps: Taps, geometry: ConvGeometry, o
     if pixels == 0:
         out.fill(0)
         return
-    wanted = PIECES_PER_THREAD * limits.threads()
+    wanted = TASKS_PER_THREAD * limits.threads()
     share = -(-depth * g.groups // wanted)
     task_taps = min(_TASK_TAPS, -(-share // MR) * MR)
     panels = -(-g.group_filters // columns)

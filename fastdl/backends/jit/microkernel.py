@@ -12,18 +12,21 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import for_range, get_or_insert_function
+from numba.core.cgutils import for_range
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
 from .vectors import (
+    I32,
     I64,
     alignment,
     data,
     features,
+    gather,
     lanes,
     load,
-    mangled,
+    masked_load,
+    masked_store,
     multiply_add,
     splat,
     vector_at,
@@ -122,48 +125,112 @@ def _tile_loop(
 
 @intrinsic
 def copy_window(
-    typing: Any, target: Any, target_index: Any, count: Any, source: Any, source_index: Any,
-    column: Any, width: Any, step: Any,
+    typing: Any, target: Any, target_index: Any, count: Any, room: Any, source: Any,
+    source_index: Any, column: Any, width: Any, step: Any, outside: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``target[target_index + l] = source[source_index + l * step]`` for l below ``count``.
 
-    ``count`` is at most a vector. Zero is written where ``column + l * step`` is outside of
-    ``0 .. width - 1``; there the source is not read.
+    ``count`` is at most a vector. ``outside`` is written where ``column + l * step`` is outside of
+    ``0 .. width - 1``; there the source is not read. With ``room``, anything may be written to the
+    rest of the vector: some processors take many cycles for a store of single lanes.
     """
     size = types.intp
-    signature = types.void(target, size, size, source, size, size, size, size)
+    signature = types.void(
+        target, size, size, types.boolean, source, size, size, size, size, target.dtype
+    )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target_type, source_type = signature.args[0], signature.args[3]
+        target_type, source_type = signature.args[0], signature.args[4]
+        count, room, column, width, step = args[2], args[3], args[6], args[7], args[8]
         vector = vector_type(target_type.dtype, context)
-        source_data = builder.gep(data(context, builder, source_type, args[3]), [args[4]])
+        source_data = builder.gep(data(context, builder, source_type, args[4]), [args[5]])
         place = vector_at(builder, data(context, builder, target_type, args[0]), args[1], vector)
-        integers = ir.VectorType(I64, vector.count)
-        lane = ir.Constant(integers, list(range(vector.count)))
-        wanted = builder.icmp_unsigned("<", lane, splat(builder, args[2], integers))
-        contiguous = builder.icmp_signed("==", args[7], I64(1))
-        with builder.if_else(contiguous) as (then, otherwise):
-            with then:
-                columns = builder.add(lane, splat(builder, args[5], integers))
-                inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
-                pointer = builder.bitcast(source_data, vector.as_pointer())
-                run = _masked_load(builder, pointer, builder.and_(inside, wanted), vector)
-                run_block = builder.block
-            with otherwise:
-                steps = builder.mul(lane, splat(builder, args[7], integers))
-                columns = builder.add(steps, splat(builder, args[5], integers))
-                inside = builder.icmp_unsigned("<", columns, splat(builder, args[6], integers))
-                gathered = _gather(
-                    builder, source_data, steps, builder.and_(inside, wanted), vector
-                )
-                gather_block = builder.block
+
+        nothing = splat(builder, args[9], vector)
+
+        def inside(first: int, factor: Any) -> Any:
+            """Of lanes ``first`` and on, those whose column exists."""
+            columns = builder.mul(_lanes(vector, I64, first), splat(builder, factor, _many(vector)))
+            columns = builder.add(columns, splat(builder, column, _many(vector)))
+            return builder.icmp_unsigned("<", columns, splat(builder, width, _many(vector)))
+
+        def window(first: int) -> Any:
+            at = vector_at(builder, source_data, I64(first), vector)
+            return masked_load(builder, at, inside(first, I64(1)), vector, nothing)
+
+        end = builder.append_basic_block("window.end")
+        value_blocks = []
+        one, whole, cut, two, whole_pairs, pairs, apart = (
+            builder.append_basic_block(f"window.{name}")
+            for name in ("one", "whole", "cut", "two", "whole.pairs", "pairs", "apart")
+        )
+
+        def fits(length: int) -> Any:
+            return builder.and_(
+                builder.icmp_signed(">=", column, I64(0)),
+                builder.icmp_signed("<=", builder.add(column, I64(length)), width),
+            )
+
+        choice = builder.switch(step, apart)
+        choice.add_case(I64(1), one)
+        choice.add_case(I64(2), two)
+        builder.position_at_end(one)
+        builder.cbranch(fits(vector.count), whole, cut)
+        builder.position_at_end(two)
+        builder.cbranch(fits(2 * vector.count), whole_pairs, pairs)
+        builder.position_at_end(whole)
+        value_blocks.append((load(builder, source_data, I64(0), vector), whole))
+        builder.branch(end)
+        builder.position_at_end(cut)
+        value_blocks.append((window(0), cut))
+        builder.branch(end)
+        evens = ir.Constant(
+            ir.VectorType(I32, vector.count), list(range(0, 2 * vector.count, 2))
+        )  # fmt: skip
+        builder.position_at_end(whole_pairs)
+        both = [load(builder, source_data, I64(at), vector) for at in (0, vector.count)]
+        value_blocks.append((builder.shuffle_vector(*both, evens), whole_pairs))
+        builder.branch(end)
+        builder.position_at_end(pairs)
+        both = [window(0), window(vector.count)]
+        value_blocks.append((builder.shuffle_vector(*both, evens), pairs))
+        builder.branch(end)
+        builder.position_at_end(apart)
+        steps = builder.mul(_lanes(vector, I64), splat(builder, step, _many(vector)))
+        gathered = gather(builder, source_data, steps, inside(0, step), vector, nothing)
+        value_blocks.append((gathered, apart))
+        builder.branch(end)
+        builder.position_at_end(end)
         value = builder.phi(vector)
-        value.add_incoming(run, run_block)
-        value.add_incoming(gathered, gather_block)
-        _masked_store(builder, value, place, wanted)
+        for block_value, block in value_blocks:
+            value.add_incoming(block_value, block)
+        with builder.if_else(room) as (then, otherwise):
+            with then:
+                builder.store(value, place, align=alignment(vector))
+            with otherwise:
+                masked_store(builder, value, place, _below(builder, vector, count))
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _many(vector: Any) -> Any:
+    """As many 64-bit integers as a vector has lanes."""
+    return ir.VectorType(I64, vector.count)
+
+
+def _lanes(vector: Any, integer: Any, first: int = 0) -> Any:
+    """The numbers of the lanes."""
+    return ir.Constant(
+        ir.VectorType(integer, vector.count), list(range(first, first + vector.count))
+    )
+
+
+def _below(builder: Any, vector: Any, count: Any, first: int = 0) -> Any:
+    """Which of the lanes ``first`` and on are below ``count``."""
+    return builder.icmp_signed(
+        "<", _lanes(vector, I64, first), splat(builder, count, _many(vector))
+    )
 
 
 @intrinsic
@@ -183,57 +250,33 @@ def add_tile(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         tile_type, out_type, start_type = (signature.args[i] for i in (0, 4, 8))
+        count, begin = args[2], args[7]
         vector = vector_type(tile_type.dtype, context)
         tile_data = builder.gep(data(context, builder, tile_type, args[0]), [args[1]])
         out_data = builder.gep(data(context, builder, out_type, args[4]), [args[5]])
         starts = builder.gep(data(context, builder, start_type, args[8]), [args[9]])
-        integers = ir.VectorType(I64, vector.count)
         columns = _VECTORS * vector.count
         with for_range(builder, args[3]) as loop:
             tile_row = builder.gep(tile_data, [builder.mul(loop.index, I64(columns))])
             out_row = builder.gep(out_data, [builder.mul(loop.index, args[6])])
             fresh = splat(builder, builder.load(builder.gep(starts, [loop.index])), vector)
             for offset in range(0, columns, vector.count):
-                with builder.if_then(builder.icmp_signed(">", args[2], I64(offset))):
-                    lane = ir.Constant(integers, list(range(offset, offset + vector.count)))
-                    wanted = builder.icmp_signed("<", lane, splat(builder, args[2], integers))
-                    target = vector_at(builder, out_row, I64(offset), vector)
-                    present = _masked_load(builder, target, wanted, vector)
-                    before = builder.select(args[7], fresh, present)
-                    added = builder.fadd(load(builder, tile_row, I64(offset), vector), before)
-                    _masked_store(builder, added, target, wanted)
+                target = vector_at(builder, out_row, I64(offset), vector)
+                value = load(builder, tile_row, I64(offset), vector)
+
+                def add(present: Any, value: Any = value, fresh: Any = fresh) -> Any:
+                    return builder.fadd(value, builder.select(begin, fresh, present))
+
+                whole = builder.icmp_signed(">=", count, I64(offset + vector.count))
+                some = builder.icmp_signed(">", count, I64(offset))
+                with builder.if_else(whole) as (then, otherwise):
+                    with then:
+                        added = add(load(builder, out_row, I64(offset), vector))
+                        builder.store(added, target, align=alignment(vector))
+                    with otherwise, builder.if_then(some):
+                        wanted = _below(builder, vector, count, offset)
+                        present = masked_load(builder, target, wanted, vector)
+                        masked_store(builder, add(present), target, wanted)
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _masked_load(builder: Any, pointer: Any, mask: Any, vector: Any) -> Any:
-    return _masked(
-        builder, f"load.{mangled(vector)}.p0", vector,
-        [pointer, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
-    )  # fmt: skip
-
-
-def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
-    _masked(
-        builder, f"store.{mangled(value.type)}.p0", ir.VoidType(),
-        [value, pointer, ir.IntType(32)(alignment(value.type)), mask],
-    )  # fmt: skip
-
-
-def _gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any) -> Any:
-    pointers = builder.gep(
-        splat(builder, data, ir.VectorType(data.type, vector.count)),
-        [indices],
-        source_etype=vector.element,
-    )
-    return _masked(
-        builder, f"gather.{mangled(vector)}.v{vector.count}p0", vector,
-        [pointers, ir.IntType(32)(alignment(vector)), mask, ir.Constant(vector, None)],
-    )  # fmt: skip
-
-
-def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
-    function_type = ir.FunctionType(result, [argument.type for argument in args])
-    function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
-    return builder.call(function, args)

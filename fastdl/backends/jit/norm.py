@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from ..common import scale_and_shift
 from ..table import Activation, Array
 from .activation import CODES, activate
 from .arrays import dense, flat
@@ -118,9 +119,17 @@ def batch_norm_train(
 
 
 def normalize(
-    x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    activation: Activation,
+    out: Array,
 ) -> None:
-    """``out = f((x - mean) * scale + shift)``."""
+    """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with a given mean and variance."""
+    scale, shift = scale_and_shift(var, weight, bias, eps)
     run(
         _normalize, x.shape[1], x.size, dense(x), flat(mean), flat(scale), flat(shift),
         CODES[activation], out,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,22 +24,28 @@ from ..table import Array
 
 #: Below this many operations, waking another thread costs more than it saves.
 SMALL_WORK = 200_000
-#: Pieces a thread takes the tasks in: more balance better, fewer cost less.
-PIECES_PER_THREAD = 4
+#: Tasks that there should be for a thread where they can be cut at will.
+TASKS_PER_THREAD = 4
+#: The smallest piece of a job is a thread's share divided by so many.
+_MOST_PIECES = 8
 
 Kernel = Callable[..., None]
 
 
 class _Job:
-    """Pieces of one kernel call, taken by whoever is free."""
+    """The tasks of one kernel call, taken piece by piece by whoever is free.
 
-    def __init__(self, call: Callable[[int, int], None], tasks: int, pieces: int) -> None:
+    Pieces shrink with what is left: few at first, and small ones for who comes late or is held up
+    (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    """
+
+    def __init__(self, call: Callable[[int, int], None], tasks: int, threads: int) -> None:
         self._call = call
         self._lock = threading.Lock()
-        self._left = pieces
-        self._bounds: Iterator[tuple[int, int]] = iter(
-            [(tasks * i // pieces, tasks * (i + 1) // pieces) for i in range(pieces)]
-        )
+        self._tasks = tasks
+        self._shares = 2 * threads
+        self._smallest = max(1, tasks // (_MOST_PIECES * threads))
+        self._taken = self._done = 0
         self._error: BaseException | None = None
         self._finished = threading.Event()
 
@@ -47,16 +53,18 @@ class _Job:
         """Do pieces until none is left to take."""
         while True:
             with self._lock:
-                bounds = next(self._bounds, None)
-            if bounds is None:
+                start = self._taken
+                size = max(self._smallest, (self._tasks - start) // self._shares)
+                stop = self._taken = min(start + size, self._tasks)
+            if start == stop:
                 return
             try:
-                self._call(*bounds)
+                self._call(start, stop)
             except BaseException as error:
                 self._error = error
             with self._lock:
-                self._left -= 1
-                if self._left == 0:
+                self._done += stop - start
+                if self._done == self._tasks:
                     self._finished.set()
 
     def wait(self) -> None:
@@ -123,7 +131,7 @@ def _run(call: Callable[[int, int], None], tasks: int, work: int) -> None:
         if tasks:
             call(0, tasks)
         return
-    job = _Job(call, tasks, min(tasks, PIECES_PER_THREAD * threads))
+    job = _Job(call, tasks, threads)
     _pool.share(job, threads - 1)
     job.work()
     job.wait()

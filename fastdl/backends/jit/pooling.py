@@ -1,23 +1,33 @@
-"""Pooling: a task is one channel of one image.
+"""Pooling: a task is one channel of one image, or a strip of it.
 
-Windows of one output row are done side by side: for each tap, one pass over the row.
+Maxima and small averages are taken tap by tap of planes laid out in frames (`windows`). For the
+others, windows of one output row are done side by side: for each tap, one pass over the row.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ...geometry import PoolGeometry, adaptive_window
-from ..common import window_sizes
+from ...geometry import ConvGeometry, PoolGeometry, adaptive_window
+from ..common import are_within, window_sizes
 from ..table import Array
-from .arrays import planes
+from .arrays import flat, planes
 from .compiling import compiled
+from .conv import conv2d_grad_input
 from .pool import run, run_with_scratch
 from .spans import span
 from .sums import total
+from .taps import max_taps, sum_taps
+from .windows import Frame, Steps, fill, lay_out, write
 
 #: kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
 _Window = tuple[int, int, int, int, int, int, int, int]
+
+
+#: Sums of more terms are in double precision.
+_FEW_TAPS = 64
 
 
 def _window(g: PoolGeometry) -> _Window:
@@ -41,14 +51,6 @@ def _first_inside(outputs: int, stride: int, pad: int, dilation: int) -> Array:
 
 
 @compiled
-def _max_row(best: Array, source: Array, stride: int) -> None:
-    for j in range(best.size):
-        value = source[j * stride]
-        # A comparison with NaN is false: a NaN replaces, and is not replaced by a number.
-        best[j] = best[j] if value <= best[j] or best[j] != best[j] else value
-
-
-@compiled
 def _max_row_where(best: Array, where: Array, source: Array, stride: int, position: int) -> None:
     for j in range(best.size):
         value = source[j * stride]
@@ -58,21 +60,38 @@ def _max_row_where(best: Array, where: Array, source: Array, stride: int, positi
 
 
 @compiled
-def _max(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: Array) -> None:
-    """X (N*C, H, W), out (N*C, OH, OW), indices of out's shape, or with no planes if not wanted."""
+def _max(
+    start: int, stop: int, scratch: Array, x: Array, frame: Frame, offsets: Array, out: Array
+) -> None:
+    """Tasks (plane, strip); x (N*C, H, W), out (N*C, OH, OW)."""
+    _, height, width = x.shape
+    _, out_h, out_w = out.shape
+    source, target = x.reshape(-1), out.reshape(-1)
+    strip, results = scratch[: frame.size], scratch[frame.size :]
+    lowest = scratch.dtype.type(-np.inf)
+    for task in range(start, stop):
+        plane, first = task // frame.strips, task % frame.strips * frame.rows
+        rows = min(frame.rows, out_h - first)
+        fill(source, plane * height * width, height, width, first, rows, frame, lowest, strip)
+        max_taps(strip, offsets, rows * frame.pitch, results)
+        place = (plane * out_h + first) * out_w
+        write(results, rows, out_w, frame.pitch, target, place, out_w, 1)
+
+
+@compiled
+def _max_where(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: Array) -> None:
+    """X (N*C, H, W), out and indices (N*C, OH, OW)."""
     kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
     first_rows = _first_inside(out_h, stride_h, top, dilation_h)
     first_columns = _first_inside(out_w, stride_w, left, dilation_w)
-    with_indices = indices.shape[0] > 0
     for p in range(start, stop):
         for i in range(out_h):
             best = out[p, i]
             best[:] = -np.inf
-            if with_indices:
-                # Of a window of nothing but -inf, the first tap.
-                indices[p, i, :] = first_rows[i] * width + first_columns
+            # Of a window of nothing but -inf, the first tap.
+            indices[p, i, :] = first_rows[i] * width + first_columns
             for tap in range(kernel_h * kernel_w):
                 row = i * stride_h - top + tap // kernel_w * dilation_h
                 offset = tap % kernel_w * dilation_w - left
@@ -81,16 +100,8 @@ def _max(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: A
                     continue
                 column = first * stride_w + offset
                 source = x[p, row, column:]
-                inside = best[first:last]
-                if with_indices:
-                    where = indices[p, i, first:last]
-                    _max_row_where(inside, where, source, stride_w, row * width + column)
-                elif stride_w == 1:
-                    _max_row(inside, source, 1)
-                elif stride_w == 2:
-                    _max_row(inside, source, 2)
-                else:
-                    _max_row(inside, source, stride_w)
+                where = indices[p, i, first:last]
+                _max_row_where(best[first:last], where, source, stride_w, row * width + column)
 
 
 @compiled
@@ -104,18 +115,38 @@ def _max_backward(start: int, stop: int, grad: Array, indices: Array, out: Array
                 target[indices[p, i, j]] += grad[p, i, j]
 
 
+def _frame(g: PoolGeometry, dtype: np.dtype[Any]) -> tuple[Frame, Array]:
+    """How planes are laid out for the taps of a window."""
+    a, b = np.indices((g.kernel_h, g.kernel_w)).reshape(2, -1)
+    return lay_out(
+        a * g.dilation_h - g.pad_h, b * g.dilation_w - g.pad_w,
+        Steps(g.out_h, g.out_w, g.stride_h, g.stride_w), dtype,
+    )  # fmt: skip
+
+
 def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | None) -> None:
     """Largest value of each window, and where it stands."""
     g = geometry
-    where = np.empty((0, 0, 0), np.int64) if indices is None else planes(indices)
-    work = out.size * g.kernel_h * g.kernel_w
-    run(_max, g.batch * g.channels, work, planes(x), _window(g), planes(out), where)
+    tasks, work = g.batch * g.channels, out.size * g.kernel_h * g.kernel_w
+    if indices is not None:
+        run(_max_where, tasks, work, planes(x), _window(g), planes(out), planes(indices))
+        return
+    if out.size == 0:
+        return
+    frame, offsets = _frame(g, out.dtype)
+    run_with_scratch(
+        _max, tasks * frame.strips, work, out.dtype, frame.size + frame.results, planes(x), frame,
+        offsets, planes(out),
+    )  # fmt: skip
 
 
-def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
+def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
     """Add each grad element to the position its index names."""
+    if not are_within(indices, out.shape):
+        return False
     tasks = out.shape[0] * out.shape[1]
     run(_max_backward, tasks, grad.size + out.size, planes(grad), planes(indices), planes(out))
+    return True
 
 
 # --- average ---------------------------------------------------------------
@@ -149,6 +180,32 @@ def _average(
                         inside[j] += source[j * stride_w]
             for j in range(out_w):
                 out[p, i, j] = sums[j] / (heights[i] * widths[j])
+
+
+@compiled
+def _small_average(
+    start: int, stop: int, scratch: Array, x: Array, frame: Frame, offsets: Array, ones: Array,
+    heights: Array, widths: Array, out: Array,
+) -> None:  # fmt: skip
+    """As `_average`, in the precision of x: tasks (plane, strip)."""
+    _, height, width = x.shape
+    _, out_h, out_w = out.shape
+    source, target = x.reshape(-1), out.reshape(-1)
+    strip, results = scratch[: frame.size], scratch[frame.size :]
+    zero = scratch.dtype.type(0)
+    places = np.zeros(offsets.size, np.int64)
+    for task in range(start, stop):
+        plane, first = task // frame.strips, task % frame.strips * frame.rows
+        rows = min(frame.rows, out_h - first)
+        fill(source, plane * height * width, height, width, first, rows, frame, zero, strip)
+        sum_taps(strip, offsets, ones, 0, places, rows * frame.pitch, zero, False, results)
+        for t in range(rows):
+            row = results[t * frame.pitch : t * frame.pitch + out_w]
+            tall = heights[first + t]
+            for u in range(row.size):
+                row[u] /= tall * widths[u]
+        place = (plane * out_h + first) * out_w
+        write(results, rows, out_w, frame.pitch, target, place, out_w, 1)
 
 
 @compiled
@@ -197,6 +254,15 @@ def avg_pool2d(
     """Sum of each window over its divisor."""
     g = geometry
     heights, widths = _divisors(g, count_include_pad, divisor)
+    if g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
+        dtype = out.dtype
+        frame, offsets = _frame(g, dtype)
+        run_with_scratch(
+            _small_average, g.batch * g.channels * frame.strips,
+            out.size * g.kernel_h * g.kernel_w, dtype, frame.size + frame.results, planes(x), frame,
+            offsets, np.ones(1, dtype), heights.astype(dtype), widths.astype(dtype), planes(out),
+        )  # fmt: skip
+        return
     run_with_scratch(
         _average, g.batch * g.channels, out.size * g.kernel_h * g.kernel_w, np.float64, g.out_w,
         planes(x), _window(g), heights, widths, planes(out),
@@ -209,6 +275,17 @@ def avg_pool2d_backward(
     """Spread each grad element, over its divisor, on its window."""
     g = geometry
     heights, widths = _divisors(g, count_include_pad, divisor)
+    if g.kernel_h > g.stride_h and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
+        # As the gradient of a depthwise convolution whose weights are 1.
+        divisors = np.multiply.outer(heights, widths).astype(out.dtype)
+        windows = ConvGeometry(
+            g.batch, g.channels, g.height, g.width, g.channels, g.kernel_h, g.kernel_w,
+            stride_h=g.stride_h, stride_w=g.stride_w, dilation_h=1, dilation_w=1,
+            pad_top=g.pad_h, pad_left=g.pad_w, groups=g.channels, out_h=g.out_h, out_w=g.out_w,
+        )  # fmt: skip
+        ones = np.ones(windows.weight_shape, out.dtype)
+        conv2d_grad_input(grad / divisors, ones, windows, out)
+        return
     run(
         _average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,
         planes(grad), _window(g), heights, widths, planes(out),
@@ -229,6 +306,20 @@ def _adaptive(start: int, stop: int, x: Array, rows: Array, columns: Array, out:
                 for row in range(rows[i, 0], rows[i, 1]):
                     summed += total(x[p, row, first:last])
                 out[p, i, j] = summed / ((rows[i, 1] - rows[i, 0]) * (last - first))
+
+
+@compiled
+def _mean(start: int, stop: int, x: Array, out: Array) -> None:
+    """X (N*C, H*W), out (N*C)."""
+    for p in range(start, stop):
+        out[p] = total(x[p]) / x.shape[1]
+
+
+@compiled
+def _mean_backward(start: int, stop: int, grad: Array, out: Array) -> None:
+    """Grad (N*C), out (N*C, H*W)."""
+    for p in range(start, stop):
+        out[p, :] = grad[p] / out.dtype.type(out.shape[1])
 
 
 @compiled
@@ -255,6 +346,9 @@ def _windows(size: int, outputs: int) -> Array:
 
 def adaptive_avg_pool2d(x: Array, out: Array) -> None:
     """Mean of each window."""
+    if out.shape[2:] == (1, 1) and x.size:
+        run(_mean, out.size, x.size, flat(x).reshape(out.size, -1), flat(out))
+        return
     rows, columns = (_windows(x.shape[axis], out.shape[axis]) for axis in (2, 3))
     tasks = out.shape[0] * out.shape[1]
     run(_adaptive, tasks, x.size + out.size, planes(x), rows, columns, planes(out))
@@ -262,6 +356,9 @@ def adaptive_avg_pool2d(x: Array, out: Array) -> None:
 
 def adaptive_avg_pool2d_backward(grad: Array, out: Array) -> None:
     """Spread each grad element, over its window's size, on its window."""
+    if grad.shape[2:] == (1, 1) and out.size:
+        run(_mean_backward, grad.size, out.size, flat(grad), flat(out).reshape(grad.size, -1))
+        return
     rows, columns = (_windows(out.shape[axis], grad.shape[axis]) for axis in (2, 3))
     tasks = out.shape[0] * out.shape[1]
     run(_adaptive_backward, tasks, grad.size + out.size, planes(grad), rows, columns, planes(out))

@@ -31,7 +31,7 @@ def lanes(dtype: DTypeLike) -> int:
     return _vector_bytes() // np.dtype(dtype).itemsize
 
 
-I64 = ir.IntType(64)
+I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
@@ -48,8 +48,8 @@ def vector_at(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
 
 def splat(builder: Any, scalar: Any, vector: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    first = builder.insert_element(undefined, scalar, I32(0))
+    zeros = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, undefined, zeros)
 
 
@@ -72,3 +72,46 @@ def alignment(vector: Any) -> int:
 
 def load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
     return builder.load(vector_at(builder, pointer, index, vector), align=alignment(vector))
+
+
+def prefetch(builder: Any, pointer: Any, write: bool = False) -> None:
+    """Ask for the cache line at ``pointer``, which may be anywhere."""
+    byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    function_type = ir.FunctionType(ir.VoidType(), [byte.type, I32, I32, I32])
+    function = get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, [byte, I32(int(write)), I32(3), I32(1)])
+
+
+def masked_load(builder: Any, pointer: Any, mask: Any, vector: Any, outside: Any = None) -> Any:
+    """The lanes of ``mask``, the others as in ``outside``, or zero."""
+    if outside is None:
+        outside = ir.Constant(vector, None)
+    return _masked(
+        builder, f"load.{mangled(vector)}.p0", vector,
+        [pointer, I32(alignment(vector)), mask, outside],
+    )  # fmt: skip
+
+
+def masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
+    _masked(
+        builder, f"store.{mangled(value.type)}.p0", ir.VoidType(),
+        [value, pointer, I32(alignment(value.type)), mask],
+    )  # fmt: skip
+
+
+def gather(builder: Any, data: Any, indices: Any, mask: Any, vector: Any, outside: Any) -> Any:
+    pointers = builder.gep(
+        splat(builder, data, ir.VectorType(data.type, vector.count)),
+        [indices],
+        source_etype=vector.element,
+    )
+    return _masked(
+        builder, f"gather.{mangled(vector)}.v{vector.count}p0", vector,
+        [pointers, I32(alignment(vector)), mask, outside],
+    )  # fmt: skip
+
+
+def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+    function_type = ir.FunctionType(result, [argument.type for argument in args])
+    function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
+    return builder.call(function, args)

@@ -32,21 +32,21 @@ import numpy as np
 from ...geometry import ConvGeometry
 from .. import limits
 from ..table import Array
-from .activation import NONE, activate
+from .activation import NONE, RELU, activate
 from .arrays import flat
 from .compiling import compiled
 from .microkernel import MR, multiply_tile, tile_columns
-from .pool import run_with_scratch, scratch
+from .pool import run, run_with_scratch, scratch
 from .vectors import lanes
 from .winograd_transforms import (
     ELEMENTS,
     TILE_IN,
     TILE_OUT,
     copy_vector,
-    split_columns,
+    transform_columns,
     transform_filter,
-    transform_input,
     transform_output,
+    transform_rows,
 )
 
 #: Products summed in registers before they are added to M.
@@ -64,11 +64,13 @@ _OWN_PANELS = 2
 
 # Nanoseconds, as measured (AVX2, one thread), by which the work is cut and the algorithm chosen.
 #: The transforms of a vector of tiles of one channel, and of one filter; of a filter's one channel.
-_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 220.0, 125.0, 8.6
+_INPUT_TIME, _OUTPUT_TIME, _FILTER_TIME = 90.0, 125.0, 6.0
 #: The 36 products of one channel and filter, by the vectors of tiles in a panel.
 _PRODUCT_TIMES = 13.0, 14.5, 19.7
 #: The direct algorithm's packing of a vector of pixels for one tap, and its product.
-_PACK_TIME, _DIRECT_TIME = 6.4, 0.22
+_PACK_TIME, _DIRECT_TIME = 8.0, 0.19
+#: What a call of Winograd costs beyond one of the direct algorithm.
+_CALL_TIME = 8000.0
 
 
 class _Cut(NamedTuple):
@@ -85,13 +87,18 @@ class _Cut(NamedTuple):
     u_row: int  # of MR filters and all channels
     v_element: int
     m_element: int
-    line: int  # of a panel's staged inputs
+    line: int  # of the staged rows of a panel
     own_filters: bool  # a task transforms the filters it needs
 
 
 @lru_cache(maxsize=64)
-def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[float, int, int]:
-    """(time, vectors of tiles in a panel, parts of the filters): the division of least time."""
+def _division(
+    g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool = False
+) -> tuple[float, int, int]:
+    """(time, vectors of tiles in a panel, parts of the filters): the division of least time.
+
+    ``packed``: the filters are transformed already.
+    """
     vector = lanes(dtype)
     tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
@@ -103,7 +110,8 @@ def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[floa
         pairs = g.group_channels * filters
         task = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
         task += _PRODUCT_TIMES[vectors - 1] * pairs
-        task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
+        if not packed:
+            task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
         return -(-g.groups * panels * parts // threads) * task, vectors, parts
 
     most = min(blocks, 2 * threads) if threads > 1 else 1
@@ -114,11 +122,11 @@ def _division(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> tuple[floa
     )
 
 
-def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
+def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
-    _, vectors, parts = _division(g, dtype, threads)
+    _, vectors, parts = _division(g, dtype, threads, packed)
     tiles = vectors * vector
     panels = -(-g.batch * rows * row_tiles // tiles)
     return _Cut(
@@ -126,56 +134,48 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> _Cut:
         -(-g.group_channels * MR // 16) * 16 + _APART,
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
-        columns + vector,
-        panels <= _OWN_PANELS,
+        2 * TILE_OUT * columns + vector,
+        not packed and panels <= _OWN_PANELS,
     )  # fmt: skip
 
 
 @compiled
 def _transform_slice(
     weight: Array, g: ConvGeometry, turned: bool, group: int, first: int, k: int, size: int,
-    taps: Array, cut: _Cut, u: Array, place: int, stride: int,
+    vector: int, positions: Array, u: Array, place: int, stride: int,
 ) -> None:  # fmt: skip
     """``u[place + e * stride + c * MR + f]`` of MR filters from ``first`` and channels from ``k`` on.
 
-    In a turned convolution the weights lie (channel, filter).
+    In a turned convolution the weights lie (channel, filter). Lanes of no filter or channel repeat
+    the last.
     """
     filters, channels = g.filters // g.groups, g.channels // g.groups
     filter_step, channel_step = (9, filters * 9) if turned else (channels * 9, 9)
-    zero = taps.dtype.type(0)
-    line = CHUNK * MR
-    for f in range(MR):
-        begin = group * filters * channels * 9 + (first + f) * filter_step + k * channel_step
-        for tap in range(9):
-            lane = taps[tap * line + f : (tap + 1) * line]
-            if first + f < filters:
-                read = weight[begin + (8 - tap if turned else tap) :]
-                for c in range(size):
-                    # Unsigned: nothing to add to what is below zero.
-                    lane[np.uint64(c * MR)] = read[np.uint64(c * channel_step)]
-            else:
-                for c in range(size):
-                    lane[np.uint64(c * MR)] = zero
-    for at in range(0, size * MR, cut.lanes):
-        transform_filter(taps, at, line, u, place + at, stride)
+    begin = group * filters * channels * 9 + first * filter_step + k * channel_step
+    last = filters - first - 1
+    for at in range(0, size * MR, vector):
+        for lane in range(vector):
+            f, c = min((at + lane) % MR, last), min((at + lane) // MR, size - 1)
+            positions[lane] = f * filter_step + c * channel_step
+        transform_filter(weight, begin, positions, turned, u, place + at, stride)
 
 
 @compiled
 def _transform_filters(
-    start: int, stop: int, taps: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut,
-    u: Array,
+    start: int, stop: int, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut, u: Array
 ) -> None:  # fmt: skip
     """Tasks (group, MR filters) into the filters that all tasks share."""
     channels = g.channels // g.groups
     slices = -(-(g.filters // g.groups) // MR)
+    positions = np.empty(cut.lanes, np.int64)
     for task in range(start, stop):
         group, first = task // slices, task % slices * MR
         block = group * cut.blocks + first // _BLOCK
         row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
         for k in range(0, channels, CHUNK):
             _transform_slice(
-                weight, g, turned, group, first, k, min(CHUNK, channels - k), taps, cut, u,
-                row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
+                weight, g, turned, group, first, k, min(CHUNK, channels - k), cut.lanes, positions,
+                u, row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
             )  # fmt: skip
 
 
@@ -190,13 +190,6 @@ def _copy(target: Array, place: int, source: Array, at: int, count: int, vector:
         copy_vector(target, place + j, source, at + j)
     if count % vector:
         copy_vector(target, place + count - vector, source, at + count - vector)
-
-
-@compiled
-def _clear(target: Array, begin: int, end: int, zeros: Array, vector: int) -> None:
-    """Zeros up to ``end``, and to the end of the last vector."""
-    for j in range(begin, end, vector):
-        copy_vector(target, j, zeros, 0)
 
 
 @compiled
@@ -222,47 +215,48 @@ def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
 
 
 @compiled
-def _stage(
-    x: Array, channel: int, runs: Array, found: int, count: int, g: ConvGeometry, cut: _Cut,
-    zeros: Array, rows: Array, stage: Array,
+def _place(
+    runs: Array, found: int, planes: int, direct: bool, g: ConvGeometry, inputs: Array,
+    outputs: Array,
 ) -> None:  # fmt: skip
-    """``stage[(6 i + j) * line + tile] = d[i, j]`` of the tiles of a panel.
+    """Where the tiles of a panel lie: in a line of staged rows, and in the first plane of out.
+
+    Not ``direct``, the outputs are staged as well, one tile after another. Those of no tile are read
+    at the first's place.
+    """
+    inputs[:], outputs[:] = 0, 0
+    for index in range(found):
+        first = runs[index, 0]
+        top, left = runs[index, 3] * TILE_OUT, runs[index, 4] * TILE_OUT
+        start = (runs[index, 2] * planes * g.out_h + top) * g.out_w + left
+        for tile in range(runs[index, 1]):
+            # The last two columns of a run have a place of their own.
+            inputs[first + tile] = TILE_OUT * (first + tile + index)
+            outputs[first + tile] = start + TILE_OUT * tile
+    if not direct:
+        for tile in range(outputs.size):
+            outputs[tile] = TILE_OUT * tile
+
+
+@compiled
+def _stage(
+    x: Array, channel: int, runs: Array, found: int, g: ConvGeometry, vector: int, rows: Array
+) -> None:
+    """``rows[i * line + position + j] = (B^T d)[i, j]`` of the tiles of a panel.
 
     What is written beyond a run's end is overwritten by the next.
     """
-    line = rows.size // TILE_IN
+    line, area = rows.size // TILE_IN, g.height * g.width
     for index in range(found):
-        first, length = runs[index, 0], runs[index, 1]
         top = runs[index, 3] * TILE_OUT - g.pad_top
         left = runs[index, 4] * TILE_OUT - g.pad_left
-        wanted = length * TILE_OUT + TILE_IN - TILE_OUT
-        begin = min(wanted, max(0, -left))
-        end = max(begin, min(wanted, g.width - left))
         plane = (runs[index, 2] * g.channels + channel) * g.height
-        # All six before they are split: what was just written cannot be read again at once where
-        # the vectors are not the same.
-        for i in range(TILE_IN):
-            place = i * line
-            if 0 <= top + i < g.height:
-                at = (plane + top + i) * g.width + left
-                _clear(rows, place, place + begin, zeros, cut.lanes)
-                _copy(rows, place + begin, x, at + begin, end - begin, cut.lanes)
-                _clear(rows, place + end, place + wanted, zeros, cut.lanes)
-            else:
-                _clear(rows, place, place + wanted, zeros, cut.lanes)
-        for i in range(TILE_IN):
-            place = i * TILE_IN * cut.line + first
-            for tile in range(0, length, cut.lanes):
-                split_columns(rows, i * line + TILE_OUT * tile, stage, place + tile, cut.line)
-    if count % cut.lanes:
-        for element in range(ELEMENTS):
-            _clear(
-                stage,
-                element * cut.line + count,
-                element * cut.line + cut.columns,
-                zeros,
-                cut.lanes,
-            )
+        at = (plane + top) * g.width + left
+        place = TILE_OUT * (runs[index, 0] + index)
+        for j in range(0, TILE_OUT * runs[index, 1] + TILE_IN - TILE_OUT, vector):
+            transform_columns(
+                x, at + j, g.width, g.height, left + j, top, area, rows, place + j, line
+            )  # fmt: skip
 
 
 @compiled
@@ -302,27 +296,29 @@ def _convolve(
     activation: int, g: ConvGeometry, turned: bool, cut: _Cut, unsound: Array, out: Array,
 ) -> None:  # fmt: skip
     """Tasks (group, panel, part of the filters)."""
-    columns, line = cut.columns, cut.line
+    columns, line = cut.columns, TILE_OUT * cut.columns
     filters, depth = g.filters // g.groups, g.channels // g.groups
     tiles = g.batch * cut.tile_rows * cut.tile_columns
+    area = g.out_h * g.out_w
+    # Whole tiles go straight into the output, others by way of a stage.
+    finished = activation in (NONE, RELU)
+    whole = finished and g.out_h % TILE_OUT == 0 and g.out_w % TILE_OUT == 0
+    lowest = memory.dtype.type(0 if activation == RELU else -np.inf)
     v = memory[: ELEMENTS * cut.v_element]
     memory = memory[v.size :]
     tile, tile_size = ELEMENTS * cut.m_element, MR * columns
     m = memory[: tile + tile_size]
     memory = memory[m.size :]
-    stage = memory[: ELEMENTS * line]
-    memory = memory[stage.size :]
-    rows = memory[: TILE_IN * 2 * TILE_OUT * columns]
+    rows = memory[: TILE_IN * cut.line]
     memory = memory[rows.size :]
     result = memory[: TILE_OUT * TILE_OUT * columns]
     memory = memory[result.size :]
-    taps = memory[: 9 * CHUNK * MR + cut.lanes]
-    memory = memory[taps.size :]
     own, flags = memory[: memory.size - cut.lanes], memory[memory.size - cut.lanes :]
     own_element = CHUNK * MR + _APART
     flags[:] = memory.dtype.type(0)
-    zeros = np.zeros(cut.lanes, memory.dtype)
     runs = np.empty((columns, 5), np.int64)
+    inputs, outputs = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    filters_at = np.empty(cut.lanes, np.int64)
     places = np.arange(CHUNK) * MR
     for task in range(start, stop):
         if unsound[0]:
@@ -333,10 +329,14 @@ def _convolve(
         count = min(cut.tiles, tiles - panel * cut.tiles)
         vectors = -(-count // cut.lanes)
         found = _locate(panel * cut.tiles, count, cut, runs)
+        direct = whole and count % cut.lanes == 0
+        _place(runs, found, g.filters, direct, g, inputs, outputs)
         for k in range(depth):
-            _stage(x, group * depth + k, runs, found, count, g, cut, zeros, rows, stage)
+            _stage(x, group * depth + k, runs, found, g, cut.lanes, rows)
             for vector in range(0, count, cut.lanes):
-                transform_input(stage, vector, line, v, k * columns + vector, cut.v_element)
+                transform_rows(
+                    rows, inputs, vector, cut.line, v, k * columns + vector, cut.v_element
+                )  # fmt: skip
         for block in range(cut.blocks * part // cut.parts, cut.blocks * (part + 1) // cut.parts):
             u_block = (group * cut.blocks + block) * ELEMENTS * (_BLOCK // MR)
             used = min(_BLOCK, filters - block * _BLOCK)
@@ -345,8 +345,8 @@ def _convolve(
                 if cut.own_filters:
                     for r in range(-(-used // MR)):
                         _transform_slice(
-                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, taps, cut,
-                            own, 0, own_element,
+                            weight, g, turned, group, block * _BLOCK + r * MR, k, size, cut.lanes,
+                            filters_at, own, 0, own_element,
                         )  # fmt: skip
                         for e in range(ELEMENTS):
                             _multiply(
@@ -365,55 +365,71 @@ def _convolve(
             for f in range(used):
                 plane = group * filters + block * _BLOCK + f
                 for vector in range(0, count, cut.lanes):
-                    transform_output(
-                        m, f * columns + vector, cut.m_element, bias[plane],
-                        result, TILE_OUT * vector, TILE_OUT * columns, flags, 0,
-                    )  # fmt: skip
-                if activation != NONE:
-                    activate(activation, result)
-                _write(result, runs, found, plane, g.filters, g, cut, out)
+                    if direct:
+                        transform_output(
+                            m, f * columns + vector, cut.m_element, bias[plane], lowest,
+                            out, plane * area, outputs, vector, g.out_w, area, flags,
+                        )  # fmt: skip
+                    else:
+                        transform_output(
+                            m, f * columns + vector, cut.m_element, bias[plane], lowest,
+                            result, 0, outputs, vector, line, 0, flags,
+                        )  # fmt: skip
+                if not direct:
+                    if not finished:
+                        activate(activation, result)
+                    _write(result, runs, found, plane, g.filters, g, cut, out)
         for lane in range(cut.lanes):
             if flags[lane] != 0 or np.isnan(flags[lane]):
                 unsound[0] = 1
 
 
-def _shared_filters(g: ConvGeometry, cut: _Cut) -> int:
+def packed_elements(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
     """Elements of all transformed filters."""
+    cut = _cut(g, dtype, 1, True)
     return g.groups * cut.blocks * ELEMENTS * (_BLOCK // MR) * cut.u_row
 
 
+def pack(weight: Array, g: ConvGeometry, turned: bool, u: Array) -> None:
+    """Transform all filters into u, of `packed_elements`."""
+    pairs = g.groups * g.group_filters * g.group_channels
+    run(
+        _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS,
+        flat(weight), g, turned, _cut(g, u.dtype, 1, True), u,
+    )  # fmt: skip
+
+
 def convolve(
-    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array
-) -> bool:
+    x: Array, weight: Array, bias: Array, activation: int, g: ConvGeometry, turned: bool, out: Array,
+    packed: Array | None = None,
+) -> bool:  # fmt: skip
     """The convolution; False if some output is not finite, and out then holds nothing of use.
 
-    ``turned`` reads the weights of the convolution whose input gradient this one is.
+    ``turned`` reads the weights of the convolution whose input gradient this one is. ``packed`` is
+    what `pack` made of them.
     """
-    dtype = out.dtype
-    cut = _cut(g, dtype, limits.threads())
     if out.size == 0:
         return True
+    dtype, u = out.dtype, packed
+    cut = _cut(g, dtype, limits.threads(), packed is not None)
     pairs = g.groups * g.group_filters * g.group_channels
-    own = ELEMENTS * (CHUNK * MR + _APART)
-    taps = 9 * CHUNK * MR + cut.lanes
-    weight = flat(weight)
-    u = weight
-    if not cut.own_filters:
+    if cut.own_filters:
+        own, u = ELEMENTS * (CHUNK * MR + _APART), flat(weight)
+    else:
         own = 0
-        u = scratch("winograd_filters", dtype, _shared_filters(g, cut))
-        run_with_scratch(
-            _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS, dtype, taps,
-            weight, g, turned, cut, u,
-        )  # fmt: skip
+        if u is None:
+            u = scratch("winograd_filters", dtype, packed_elements(g, dtype))
+            pack(weight, g, turned, u)
     unsound = np.zeros(1, np.int64)
     elements = (
-        ELEMENTS * (cut.v_element + cut.m_element + cut.line)
-        + (TILE_IN * 2 * TILE_OUT + TILE_OUT * TILE_OUT + MR) * cut.columns
-        + taps + own + cut.lanes
+        ELEMENTS * (cut.v_element + cut.m_element)
+        + TILE_IN * cut.line + (TILE_OUT * TILE_OUT + MR) * cut.columns
+        + own + cut.lanes
     )  # fmt: skip
     run_with_scratch(
         _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,
-        dtype, elements, flat(x), weight, u, bias, activation, g, turned, cut, unsound, flat(out),
+        dtype, elements, flat(x), flat(weight), u, bias, activation, g, turned, cut, unsound,
+        flat(out),
     )  # fmt: skip
     return not unsound[0]
 
@@ -428,14 +444,14 @@ def serves(g: ConvGeometry) -> bool:
     )
 
 
-def pays(g: ConvGeometry, dtype: np.dtype[Any]) -> bool:
-    """Whether it takes less time than the direct algorithm."""
+def pays(g: ConvGeometry, dtype: np.dtype[Any], packed: bool = False) -> bool:
+    """Whether it takes less time than the direct algorithm, of ``packed`` filters or others."""
     if g.group_channels == 1:
         return False
     pixels = g.batch * g.out_h * g.out_w / lanes(dtype)
     taps = g.groups * 9 * g.group_channels
     direct = taps * pixels * (_PACK_TIME + _DIRECT_TIME * g.group_filters)
-    return _division(g, dtype, 1)[0] < direct
+    return _CALL_TIME + _division(g, dtype, 1, packed)[0] < direct
 
 
 def turned_geometry(g: ConvGeometry) -> ConvGeometry:

@@ -19,7 +19,19 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vectors import alignment, data, load, multiply_add, splat, vector_at, vector_type
+from .vectors import (
+    I32,
+    I64,
+    alignment,
+    data,
+    load,
+    masked_load,
+    multiply_add,
+    prefetch,
+    splat,
+    vector_at,
+    vector_type,
+)
 
 #: Outputs and inputs of a tile along one axis, and its elements in the transformed domain.
 TILE_OUT, TILE_IN, ELEMENTS = 4, 6, 36
@@ -55,6 +67,9 @@ class _Arithmetic:
     def combine(self, factor: float, x: Any, y: Any) -> Any:
         """``factor * x + y``."""
         return multiply_add(self._builder, self._constant(factor), x, y)
+
+    def at_least(self, floor: Any, x: Any) -> Any:
+        return self._builder.select(self._builder.fcmp_ordered("<", x, floor), floor, x)
 
 
 def _input(v: _Arithmetic, d: Values) -> Values:
@@ -117,8 +132,18 @@ class _Memory:
         return load(self._builder, self._pointer, index, self._vector)
 
     def store(self, index: Any, value: Any) -> None:
-        place = vector_at(self._builder, self._pointer, index, self._vector)
-        self._builder.store(value, place, align=alignment(self._vector))
+        self._builder.store(value, self.pointer(index), align=alignment(self._vector))
+
+    def pointer(self, index: Any) -> Any:
+        return vector_at(self._builder, self._pointer, index, self._vector)
+
+    def load_four(self, index: Any) -> Any:
+        four = ir.VectorType(self._vector.element, TILE_OUT)
+        return load(self._builder, self._pointer, index, four)
+
+    def store_four(self, index: Any, value: Any) -> None:
+        place = vector_at(self._builder, self._pointer, index, value.type)
+        self._builder.store(value, place, align=alignment(value.type))
 
     def load_matrix(self, rows: int, columns: int, stride: Any) -> list[Values]:
         """``rows * columns`` vectors, ``stride`` elements from one to the next."""
@@ -142,126 +167,240 @@ def _memory(context: Any, builder: Any, array_type: Any, array: Any, start: Any)
     return _Memory(builder, data(context, builder, array_type, array), vector).at(start)
 
 
-def _transform(rows: int, transform: Transform) -> Callable[..., Any]:
-    """The intrinsic that transforms square matrices of so many rows into matrices of 6 rows."""
+@intrinsic
+def transform_filter(
+    typing: Any, weight: Any, at: Any, positions: Any, turned: Any, u: Any, place: Any, stride: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``u[place + (6 i + j) * stride + l] = (G g G^T)[i, j]`` of lane l, without the scale.
 
-    def typed(
-        typing: Any, source: Any, at: Any, stride: Any, out: Any, place: Any, out_stride: Any
-    ) -> tuple[Any, Callable[..., Any]]:
-        size = types.intp
-        signature = types.void(source, size, size, out, size, size)
+    The nine taps of g are read from ``weight[at + positions[l]]`` on, backwards if ``turned``.
+    """
+    size = types.intp
+    signature = types.void(weight, size, positions, types.boolean, u, size, size)
 
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            source_type, out_type = signature.args[0], signature.args[3]
-            v = _Arithmetic(builder, vector_type(out_type.dtype, context))
-            matrix = _memory(context, builder, source_type, args[0], args[1]).load_matrix(
-                rows, rows, args[2]
-            )
-            result = _memory(context, builder, out_type, args[3], args[4])
-            result.store_matrix(_both_ways(transform, v, matrix), args[5])
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        weight_type, positions_type, u_type = (signature.args[i] for i in (0, 2, 4))
+        vector = vector_type(u_type.dtype, context)
+        filters = _tile_starts(context, builder, positions_type, args[2], I64(0), vector.count)
+        source = _memory(context, builder, weight_type, args[0], args[1])
 
-        return signature, generate
+        def four(first: int) -> Values:
+            taps = source.at(I64(first))
+            return _columns_of(builder, [taps.load_four(start) for start in filters])
 
-    return typed
+        forwards = [*four(0), *four(4), four(5)[3]]
+        taps = [
+            builder.select(args[3], one, other)
+            for one, other in zip(reversed(forwards), forwards, strict=True)
+        ]
+        matrix = [taps[i : i + 3] for i in range(0, 9, 3)]
+        result = _memory(context, builder, u_type, args[4], args[5])
+        result.store_matrix(_both_ways(_filter, _Arithmetic(builder, vector), matrix), args[6])
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
-#: ``(source, at, stride, out, place, out_stride)``: element (i, j) of a matrix of vectors is read at
-#: ``at + (i * columns + j) * stride``, and of the result written at ``place + (6 i + j) * out_stride``.
-transform_input = intrinsic(_transform(TILE_IN, _input))
-transform_filter = intrinsic(_transform(3, _filter))
+@intrinsic
+def transform_columns(
+    typing: Any, x: Any, at: Any, width: Any, height: Any, column: Any, top: Any, ahead: Any,
+    out: Any, place: Any, line: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """B^T d of a vector of neighbouring pixels: ``out[place + i * line + l]``, six rows i.
+
+    Row j of d is read at ``x[at + j * width + l]``, the pixel of row ``top + j`` and column
+    ``column + l`` of an image of ``height`` and ``width``; outside of it d is zero. What is ``ahead``
+    of it in x is asked for.
+    """
+    size = types.intp
+    signature = types.void(x, size, size, size, size, size, size, out, size, size)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x_type, out_type = signature.args[0], signature.args[7]
+        width, height, column, top = args[2:6]
+        vector = vector_type(out_type.dtype, context)
+        source = _memory(context, builder, x_type, args[0], args[1])
+        starts = [builder.mul(width, width.type(j)) for j in range(TILE_IN)]
+        for start in starts:
+            prefetch(builder, source.pointer(builder.add(start, args[6])))
+        inside = builder.and_(
+            _within(builder, top, height, TILE_IN), _within(builder, column, width, vector.count)
+        )
+        with builder.if_else(inside) as (then, otherwise):
+            with then:
+                whole = [source.load(start) for start in starts]
+                whole_block = builder.block
+            with otherwise:
+                lane = ir.Constant(ir.VectorType(I32, vector.count), list(range(vector.count)))
+                columns = builder.add(lane, splat(builder, _narrow(builder, column), lane.type))
+                cut = []
+                for j, start in enumerate(starts):
+                    row = builder.add(top, top.type(j))
+                    exists = builder.icmp_unsigned("<", row, height)
+                    limit = builder.select(exists, _narrow(builder, width), I32(0))
+                    mask = builder.icmp_unsigned("<", columns, splat(builder, limit, lane.type))
+                    cut.append(masked_load(builder, source.pointer(start), mask, vector))
+                cut_block = builder.block
+        rows = [builder.phi(vector) for _ in whole]
+        for row, from_whole, from_cut in zip(rows, whole, cut, strict=True):
+            row.add_incoming(from_whole, whole_block)
+            row.add_incoming(from_cut, cut_block)
+        result = _memory(context, builder, out_type, args[7], args[8])
+        result.store_matrix([_input(_Arithmetic(builder, vector), rows)], args[9])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _within(builder: Any, first: Any, end: Any, count: int) -> Any:
+    """Whether all of ``first`` to ``first + count - 1`` are in ``0 .. end - 1``."""
+    fits = builder.icmp_signed("<=", builder.add(first, first.type(count)), end)
+    return builder.and_(builder.icmp_signed(">=", first, first.type(0)), fits)
+
+
+def _narrow(builder: Any, value: Any) -> Any:
+    return builder.trunc(value, I32)
+
+
+@intrinsic
+def transform_rows(
+    typing: Any, rows: Any, positions: Any, first: Any, line: Any, out: Any, place: Any, stride: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """The other half of B^T d B, for a vector of tiles: ``out[place + (6 i + j) * stride + l]``.
+
+    Row i of tile l is the six elements from ``rows[positions[first + l] + i * line]`` on.
+    """
+    size = types.intp
+    signature = types.void(rows, positions, size, size, out, size, size)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows_type, positions_type, out_type = (signature.args[i] for i in (0, 1, 4))
+        vector = vector_type(out_type.dtype, context)
+        v = _Arithmetic(builder, vector)
+        source = _memory(context, builder, rows_type, args[0], I64(0))
+        tiles = _tile_starts(context, builder, positions_type, args[1], args[2], vector.count)
+        result = _memory(context, builder, out_type, args[4], args[5])
+        for i in range(TILE_IN):
+            row = source.at(builder.mul(args[3], args[3].type(i)))
+            first_four = _columns_of(builder, [row.load_four(tile) for tile in tiles])
+            rest = [row.load_four(builder.add(tile, I64(TILE_OUT))) for tile in tiles]
+            last_two = _columns_of(builder, rest)[: TILE_IN - TILE_OUT]
+            values = _input(v, [*first_four, *last_two])
+            to = result.at(builder.mul(args[6], args[6].type(i * TILE_IN)))
+            to.store_matrix([values], args[6])
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @intrinsic
 def transform_output(
-    typing: Any, m: Any, at: Any, stride: Any, bias: Any, stage: Any, place: Any, line: Any,
-    unsound: Any, unsound_at: Any,
+    typing: Any, m: Any, at: Any, stride: Any, bias: Any, lowest: Any, out: Any, place: Any,
+    positions: Any, first: Any, line: Any, ahead: Any, unsound: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """``stage[place + i * line + 4 l + j] = Y[i, j] + bias`` of lane l.
+    """``out[place + positions[first + l] + i * line + j] = max(Y[i, j] + bias, lowest)`` of lane l.
 
-    Element e of M is read at ``at + e * stride``. The vector at ``unsound[unsound_at]`` becomes NaN
-    where an output is not finite.
+    Element e of M is read at ``at + e * stride``. The vector at the beginning of ``unsound`` becomes
+    NaN where an output is not finite. What is ``ahead`` in out is asked for.
     """
     size = types.intp
-    signature = types.void(m, size, size, bias, stage, size, size, unsound, size)
+    signature = types.void(
+        m, size, size, m.dtype, m.dtype, out, size, positions, size, size, size, unsound
+    )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        m_type, stage_type, unsound_type = (signature.args[i] for i in (0, 4, 7))
+        m_type, out_type, positions_type, unsound_type = (signature.args[i] for i in (0, 5, 7, 11))
         vector = vector_type(m_type.dtype, context)
         v = _Arithmetic(builder, vector)
         products = _memory(context, builder, m_type, args[0], args[1])
         y = _both_ways(_output, v, products.load_matrix(TILE_IN, TILE_IN, args[2]))
         # The first and the last together hold every product of the tile.
         corners = v.add(v.add(y[0][0], y[0][3]), v.add(y[3][0], y[3][3]))
-        flags = _memory(context, builder, unsound_type, args[7], args[8])
-        nothing = ir.Constant(args[8].type, 0)
-        flags.store(nothing, v.combine(0.0, corners, flags.load(nothing)))
-        added = splat(builder, args[3], vector)
-        result = _memory(context, builder, stage_type, args[4], args[5])
+        flags = _memory(context, builder, unsound_type, args[11], I64(0))
+        flags.store(I64(0), v.combine(0.0, corners, flags.load(I64(0))))
+        added, floor = splat(builder, args[3], vector), splat(builder, args[4], vector)
+        tiles = _tile_starts(context, builder, positions_type, args[7], args[8], vector.count)
+        result = _memory(context, builder, out_type, args[5], args[6])
         for i, row in enumerate(y):
-            to = result.at(builder.mul(args[6], args[6].type(i)))
-            for j, values in enumerate(_interleave(builder, [v.add(x, added) for x in row])):
-                to.store(args[6].type(j * vector.count), values)
+            to = result.at(builder.mul(args[9], args[9].type(i)))
+            for tile in tiles[::TILE_OUT]:
+                prefetch(builder, to.pointer(builder.add(tile, args[10])), write=True)
+            finished = [v.at_least(floor, v.add(value, added)) for value in row]
+            for tile, four in zip(tiles, _tiles_of(builder, finished), strict=True):
+                to.store_four(tile, four)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _tile_starts(
+    context: Any, builder: Any, array_type: Any, array: Any, first: Any, count: int
+) -> Values:
+    """Where each of a vector's tiles lies."""
+    pointer = builder.gep(data(context, builder, array_type, array), [first])
+    return [builder.load(builder.gep(pointer, [I64(tile)])) for tile in range(count)]
 
 
 def _shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-    return builder.shuffle_vector(x, y, mask)
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
-def _interleave(builder: Any, values: Values) -> Values:
-    """Four vectors to one run: the first lanes of all four, then the second lanes, and so on."""
-    n = values[0].type.count
-    pairs = [lane for i in range(n) for lane in (i, n + i)]
-
-    def zipped(x: Any, y: Any) -> tuple[Any, Any]:
-        return _shuffle(builder, x, y, pairs[:n]), _shuffle(builder, x, y, pairs[n:])
-
-    even_low, even_high = zipped(values[0], values[2])
-    odd_low, odd_high = zipped(values[1], values[3])
-    return [*zipped(even_low, odd_low), *zipped(even_high, odd_high)]
+def _columns_of(builder: Any, tiles: Values) -> Values:
+    """Vectors of four of every tile to four vectors, a lane a tile."""
+    count = len(tiles)
+    if count < TILE_OUT:
+        return [_shuffle(builder, *tiles, [j, TILE_OUT + j]) for j in range(TILE_OUT)]
+    blocks = count // TILE_OUT
+    quarters = [_joined(builder, tiles[j::TILE_OUT]) for j in range(TILE_OUT)]
+    return _transpose_blocks(builder, quarters, blocks)
 
 
-def _separate(builder: Any, run: Values) -> Values:
-    """The inverse of `_interleave`."""
-    n = run[0].type.count
-    even, odd = list(range(0, 2 * n, 2)), list(range(1, 2 * n, 2))
+def _tiles_of(builder: Any, columns: Values) -> Values:
+    """The inverse of `_columns_of`."""
+    count = columns[0].type.count
+    if count < TILE_OUT:
+        pairs = [
+            [_shuffle(builder, columns[j], columns[j + 1], [tile, count + tile]) for j in (0, 2)]
+            for tile in range(count)
+        ]
+        return [_shuffle(builder, *pair, list(range(TILE_OUT))) for pair in pairs]
+    blocks = count // TILE_OUT
+    quarters = _transpose_blocks(builder, columns, blocks)
+    return [
+        _shuffle(builder, quarters[tile % TILE_OUT], quarters[tile % TILE_OUT], run)
+        for tile in range(count)
+        for run in [list(range(tile // TILE_OUT * TILE_OUT, (tile // TILE_OUT + 1) * TILE_OUT))]
+    ]
 
-    def unzipped(x: Any, y: Any) -> tuple[Any, Any]:
-        return _shuffle(builder, x, y, even), _shuffle(builder, x, y, odd)
 
-    even_low, odd_low = unzipped(run[0], run[1])
-    even_high, odd_high = unzipped(run[2], run[3])
-    first, third = unzipped(even_low, even_high)
-    second, fourth = unzipped(odd_low, odd_high)
-    return [first, second, third, fourth]
+def _joined(builder: Any, parts: Values) -> Values:
+    """One vector of several, in turn."""
+    while len(parts) > 1:
+        lanes = list(range(2 * parts[0].type.count))
+        parts = [
+            _shuffle(builder, x, y, lanes) for x, y in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    return parts[0]
 
 
-@intrinsic
-def split_columns(
-    typing: Any, row: Any, at: Any, stage: Any, place: Any, line: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """``stage[place + j * line + l] = row[at + 4 l + j]`` for the six columns j of a vector of tiles."""
-    size = types.intp
-    signature = types.void(row, size, stage, size, size)
+def _transpose_blocks(builder: Any, rows: Values, blocks: int) -> Values:
+    """Transpose 4 x 4 in every block of four lanes: its own inverse."""
+    count = blocks * TILE_OUT
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row_type, stage_type = signature.args[0], signature.args[2]
-        count = vector_type(row_type.dtype, context).count
-        source = _memory(context, builder, row_type, args[0], args[1])
-        # The last two columns of a tile are the first two of the next.
-        columns: Values = []
-        for start in (0, TILE_OUT):
-            run = [source.load(args[1].type(start + i * count)) for i in range(TILE_OUT)]
-            columns += _separate(builder, run)
-        result = _memory(context, builder, stage_type, args[2], args[3])
-        result.store_matrix([columns[:TILE_IN]], args[4])
-        return context.get_dummy_value()
+    def lanes(block: list[int]) -> list[int]:
+        return [
+            (lane % TILE_OUT) + TILE_OUT * b + (count if lane >= TILE_OUT else 0)
+            for b in range(blocks)
+            for lane in block
+        ]
 
-    return signature, generate
+    low, high = lanes([0, 4, 1, 5]), lanes([2, 6, 3, 7])
+    front, back = lanes([0, 1, 4, 5]), lanes([2, 3, 6, 7])
+    pairs = [
+        (_shuffle(builder, rows[0], rows[1], order), _shuffle(builder, rows[2], rows[3], order))
+        for order in (low, high)
+    ]
+    return [_shuffle(builder, *pair, order) for pair in pairs for order in (front, back)]
 
 
 @intrinsic

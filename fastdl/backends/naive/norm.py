@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..common import scale_and_shift
 from ..table import Activation, Array
 from .activation import FUNCTIONS
 from .loops import positions
@@ -34,9 +35,17 @@ def batch_norm_train(
 
 
 def normalize(
-    x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    activation: Activation,
+    out: Array,
 ) -> None:
-    """``out = f((x - mean) * scale + shift)``."""
+    """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with a given mean and variance."""
+    scale, shift = scale_and_shift(var, weight, bias, eps)
     for n, c, s in positions(x.shape):
         value = (x.item(n, c, s) - mean.item(c)) * scale.item(c) + shift.item(c)
         out[n, c, s] = FUNCTIONS[activation](value)

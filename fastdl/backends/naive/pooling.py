@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ...geometry import PoolGeometry, adaptive_window
-from ..common import window_sizes, window_taps
+from ..common import are_within, window_sizes, window_taps
 from ..table import Array
 from .loops import positions
 
@@ -24,8 +24,10 @@ def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | No
             indices[n, c, i, j] = where
 
 
-def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
+def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
     """Add each grad element to the position its index names."""
+    if not are_within(indices, out.shape):
+        return False
     _, _, height, width = out.shape
     for n, c in positions(out.shape[:2]):
         total = [0.0] * (height * width)
@@ -33,6 +35,7 @@ def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
             total[indices.item(n, c, i, j)] += grad.item(n, c, i, j)
         for row, column in positions((height, width)):
             out[n, c, row, column] = total[row * width + column]
+    return True
 
 
 def avg_pool2d(

@@ -8,6 +8,7 @@ from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, ta
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
 from .dropout import dropout
+from .linear import linear, linear_grad_input, linear_grad_weight
 from .norm import batch_norm_backward, batch_norm_train, normalize
 from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
@@ -45,6 +46,9 @@ __all__ = [
     "conv2d_prepared",
     "dropout",
     "im2col",
+    "linear",
+    "linear_grad_input",
+    "linear_grad_weight",
     "log_softmax",
     "log_softmax_backward",
     "max_pool2d",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..common import scale_and_shift
 from ..table import Activation, Array
 from .activation import activate
 
@@ -35,9 +36,17 @@ def batch_norm_train(
 
 @np.errstate(all="ignore")
 def normalize(
-    x: Array, mean: Array, scale: Array, shift: Array, activation: Activation, out: Array
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    activation: Activation,
+    out: Array,
 ) -> None:
-    """``out = f((x - mean) * scale + shift)``."""
+    """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with a given mean and variance."""
+    scale, shift = scale_and_shift(var, weight, bias, eps)
     np.subtract(x, mean[:, None], out=out)
     out *= scale[:, None]
     out += shift[:, None]

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from ...geometry import PoolGeometry, adaptive_window
-from ..common import tap_slices, window_sizes
+from ..common import are_within, tap_slices, window_sizes
 from ..table import Array
 
 
@@ -31,12 +31,15 @@ def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | No
         np.copyto(indices[windows], positions[pixels], where=better)
 
 
-def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> None:
+def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
     """Add each grad element to the position its index names."""
+    if not are_within(indices, out.shape):
+        return False
     batch, channels, height, width = out.shape
     planes = np.arange(batch * channels).reshape(batch, channels, 1, 1)
     out[...] = 0
     np.add.at(out.reshape(-1), (planes * height * width + indices).reshape(-1), grad.reshape(-1))
+    return True
 
 
 @np.errstate(all="ignore")
