@@ -122,6 +122,6 @@ __all__ = [
     "tanh_backward",
     "to_device",
     "to_host",
-    "use_precision",
     "use_backend",
+    "use_precision",
 ]

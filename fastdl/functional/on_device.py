@@ -90,9 +90,7 @@ def batch_norm(
         raise ShapeError(
             f"x must have more than 1 value per channel in training, got shape {x.shape}"
         )
-    _together(
-        x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
+    _together(x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if training and running is not None and not running.flags.carray:
             raise OutputError(f"{name} must be C-contiguous and writable on a GPU")

@@ -160,7 +160,9 @@ def test_the_convolution_loads_and_multiplies_wide(
     tile: gemm.Tile, capability: tuple[int, int]
 ) -> None:
     for straight in (False, True):
-        code = compiled(FACTORIES["gemm.product"](F32, tile, "relu", straight, straight), capability)
+        code = compiled(
+            FACTORIES["gemm.product"](F32, tile, "relu", straight, straight), capability
+        )
         # Two k at a time: every product once, every quad of a k in one load.
         assert code.count("FFMA") >= 2 * 16 * tile.quads_m * tile.quads_p
         assert code.count(r"LDS\.128") >= 2 * (tile.quads_m + tile.quads_p)

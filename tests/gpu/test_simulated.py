@@ -201,7 +201,5 @@ def _descend(params: list[Any], grads: list[Any], place: str) -> None:
     from fastdl.backends.table import OptimizerStep
 
     kernels = registry.get("cuda" if place == "device" else "reference")
-    step = OptimizerStep(
-        rule="sgd", lr=0.1, beta1=0.0, beta2=0.0, eps=0.0, step=1, grad_scale=1.0
-    )
+    step = OptimizerStep(rule="sgd", lr=0.1, beta1=0.0, beta2=0.0, eps=0.0, step=1, grad_scale=1.0)
     kernels.optimizer_step(step, params, grads, [], [], np.zeros((2, 3)))

@@ -83,9 +83,7 @@ class DeviceArray:
 
     @property
     def flags(self) -> Flags:
-        return Flags(
-            bool(self.data.is_c_contiguous()), self.pointer % 16 == 0, self._writeable
-        )
+        return Flags(bool(self.data.is_c_contiguous()), self.pointer % 16 == 0, self._writeable)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -110,9 +108,7 @@ class DeviceArray:
         source = self if self.data.is_c_contiguous() else self.copy()
         if not self.size:
             return empty(wanted, self.dtype, self)
-        return DeviceArray(
-            source.data.reshape(*wanted), self.device, self.stream, self._writeable
-        )
+        return DeviceArray(source.data.reshape(*wanted), self.device, self.stream, self._writeable)
 
     def ravel(self) -> DeviceArray:
         return self.reshape(-1)
@@ -283,7 +279,7 @@ def to_host(array: Any) -> np.ndarray[Any, Any]:
     return viewed(array).copy_to_host() if gpu.on_device(array) else np.asarray(array)
 
 
-class on:  # noqa: N801, a statement in the words of the code that uses it
+class on:
     """``with on(device)``: that GPU is the current one."""
 
     def __init__(self, device: int) -> None:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...geometry import ConvGeometry
+from ..precision import precision
 from ..table import Activation, Algorithm
 from . import depthwise, gemm, grad_weight, norm, tensor
 from .arrays import DeviceArray, empty, to_device
 from .gemm import Tile
 from .launch import THREADS, blocks_for, entry, processors
-from ..precision import precision
 
 _NOWHERE = -(2**29)  # a row that no image has
 
@@ -100,9 +100,7 @@ def conv2d_grad_input(
     for residue_h in range(min(g.stride_h, g.height)):
         for residue_w in range(min(g.stride_w, g.width)):
             plan = _backward(g, residue_h, residue_w)
-            multiply(
-                plan, _backward_taps, (g, residue_h, residue_w), weight, grad, None, None, out
-            )
+            multiply(plan, _backward_taps, (g, residue_h, residue_w), weight, grad, None, None, out)
 
 
 @entry("out")

@@ -139,7 +139,9 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
     zero, nowhere = T(0), np.int32(-1)
 
     @inlined
-    def place(p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w, plane):  # type: ignore[no-untyped-def]
+    def place(
+        p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w, plane
+    ):  # type: ignore[no-untyped-def]
         """Where window p of filter 0 goes, or -1."""
         if p >= windows:
             return nowhere
@@ -189,7 +191,9 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
                 put(d, out, t3, channel, more, begun, last)
 
     @inlined
-    def lines(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last):  # type: ignore[no-untyped-def]
+    def lines(
+        sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last
+    ):  # type: ignore[no-untyped-def]
         """A square of 4 x 4 sums."""
         line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last)
         line(

@@ -88,9 +88,7 @@ def partial(T: Any) -> Any:
             ahead = np.int32(step + 1)
             if ahead < steps:
                 j = np.int32(chunk * TILE_K + my_k)
-                at = np.int32(
-                    image * out_image + group * filters * out_plane + i * out_w + j
-                )
+                at = np.int32(image * out_image + group * filters * out_plane + i * out_w + j)
                 for load in range(A_LOADS):
                     m = np.int32(first_m + my_line + load * LINES)
                     kept_a[load] = (
@@ -115,9 +113,7 @@ def partial(T: Any) -> Any:
                 b_now = np.int32((step & 1) * B_SIZE + column)
                 for k in range(0, TILE_K, 2):
                     multiply(tile_a, tile_b, a_now + k * A_ROW, b_now + k * B_ROW, sums)
-                    multiply(
-                        tile_a, tile_b, a_now + (k + 1) * A_ROW, b_now + (k + 1) * B_ROW, sums
-                    )
+                    multiply(tile_a, tile_b, a_now + (k + 1) * A_ROW, b_now + (k + 1) * B_ROW, sums)
             if ahead < steps:
                 a_next = np.int32((ahead & 1) * A_SIZE + my_k * A_ROW + my_line)
                 b_next = np.int32((ahead & 1) * B_SIZE + my_k * B_ROW + my_line)

@@ -192,4 +192,3 @@ def entry(*outputs: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         return call
 
     return declare
-

@@ -105,12 +105,8 @@ def draw(T: Any) -> Any:
                 c = np.uint32(left >> np.uint64(32)) ^ d ^ high
                 b = np.uint32(right & np.uint64(0xFFFFFFFF))
                 d = np.uint32(left & np.uint64(0xFFFFFFFF))
-                low = np.uint32(
-                    (np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF)
-                )
-                high = np.uint32(
-                    (np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF)
-                )
+                low = np.uint32((np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF))
+                high = np.uint32((np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF))
             first = 4 * thread
             out[first] = np.uint8(1) if a >= least else np.uint8(0)
             if first + 1 < count:
@@ -220,9 +216,7 @@ def cross_entropy_backward(
 
 
 @entry("out")
-def linear(
-    x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray
-) -> None:
+def linear(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray) -> None:
     """``out = x @ weight.T + bias``: x (R, I), weight (O, I)."""
     transposed = _transposed(weight)
     _product(x, (x.shape[1], 1), transposed, out)
@@ -278,6 +272,4 @@ def _product(
         depth, 1, rows, 0, steps[0], columns, 1, columns, 1, 1, 0, 0, 1, columns, 0, 0, 0, columns,
         columns, 1, 1, 0, 0, straight, straight,
     )  # fmt: skip
-    conv.multiply(
-        plan, _rows_of, (steps[1], columns, depth, 0), left, right, None, None, out
-    )
+    conv.multiply(plan, _rows_of, (steps[1], columns, depth, 0), left, right, None, None, out)

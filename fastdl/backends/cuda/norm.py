@@ -359,6 +359,4 @@ def _channel_sums(
         (channels, slices), THREADS, grad, *(normalized or (grad, first, first)), parts, batch,
         channels, size, slices, wanted,
     )  # fmt: skip
-    sums(grad.dtype)(
-        blocks_for(channels), THREADS, parts, first, second, channels, slices, wanted
-    )
+    sums(grad.dtype)(blocks_for(channels), THREADS, parts, first, second, channels, slices, wanted)

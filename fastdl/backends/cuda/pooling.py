@@ -222,7 +222,9 @@ def adaptive_backward(T: Any) -> Any:
             total = zero
             for i in range(quotient(y * out_h, height), quotient((y + 1) * out_h - 1, height) + 1):
                 rows = quotient((i + 1) * height + out_h - 1, out_h) - quotient(i * height, out_h)
-                for j in range(quotient(z * out_w, width), quotient((z + 1) * out_w - 1, width) + 1):
+                for j in range(
+                    quotient(z * out_w, width), quotient((z + 1) * out_w - 1, width) + 1
+                ):
                     columns = quotient((j + 1) * width + out_w - 1, out_w) - quotient(
                         j * width, out_w
                     )

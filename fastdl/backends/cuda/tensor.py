@@ -53,9 +53,7 @@ def _warp_product(mma: Any, a_row: int, b_row: int) -> Any:
 
     @inlined
     def one(sums, i, a0, a1, a2, a3, b0, b1):  # type: ignore[no-untyped-def]
-        c0, c1, c2, c3 = mma(
-            sums[i], sums[i + 1], sums[i + 2], sums[i + 3], a0, a1, a2, a3, b0, b1
-        )
+        c0, c1, c2, c3 = mma(sums[i], sums[i + 1], sums[i + 2], sums[i + 3], a0, a1, a2, a3, b0, b1)
         sums[i] = c0
         sums[i + 1] = c1
         sums[i + 2] = c2
