@@ -18,7 +18,7 @@ def block_sum(threads: int) -> Any:
     warps = threads // 32
 
     @device
-    def function(value, scratch):  # type: ignore[no-untyped-def]
+    def function(value, scratch):
         for distance in (16, 8, 4, 2, 1):
             value += shuffle_xor(value, distance)
         if warps == 1:
@@ -42,7 +42,7 @@ def block_max(threads: int) -> Any:
     warps = threads // 32
 
     @device
-    def function(value, scratch):  # type: ignore[no-untyped-def]
+    def function(value, scratch):
         for distance in (16, 8, 4, 2, 1):
             other = shuffle_xor(value, distance)
             value = other if other > value else value

@@ -26,7 +26,7 @@ def unfold(T: Any) -> Any:
     """``out[n, (c*KH + a)*KW + b, i*OW + j] = x[n, c, i*s - p + a*d, j*s - p + b*d]``."""
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         x, out, count, channels, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_top,
         pad_left, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -51,7 +51,7 @@ def fold(T: Any) -> Any:
     """Each pixel's sum over the taps that read it, in their order."""
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         col, out, count, channels, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_top,
         pad_left, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip

@@ -16,7 +16,7 @@ from .target import cuda
 def gather(T: Any) -> Any:
     """``out[e]``: element e, in C order, of the array whose sizes and strides ``layout`` holds."""
 
-    def run(memory, out, layout, first, rank, count):  # type: ignore[no-untyped-def]
+    def run(memory, out, layout, first, rank, count):
         e = cuda.grid(1)
         if e < count:
             rest = e
@@ -34,7 +34,7 @@ def gather(T: Any) -> Any:
 def add(T: Any) -> Any:
     """``out = x + y``."""
 
-    def run(x, y, out, count):  # type: ignore[no-untyped-def]
+    def run(x, y, out, count):
         e = cuda.grid(1)
         if e < count:
             out[e] = x[e] + y[e]

@@ -19,7 +19,7 @@ def forward(T: Any, activation: str | None, tall: int, wide: int) -> Any:
     """A thread for each result. ``tall`` and ``wide`` are the kernel's size, or 0 for any."""
     f, zero = scalars.activation(T, activation), T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         x, weight, bias, out, biased, count, filters, each, height, width, kernel_h, kernel_w,
         stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -54,7 +54,7 @@ def grad_input(T: Any) -> Any:
     """A thread for each pixel of x: the windows over it, of each of its channel's filters."""
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         grad, weight, out, count, filters, each, height, width, kernel_h, kernel_w, stride_h,
         stride_w, pad_top, pad_left, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -89,7 +89,7 @@ def grad_weight(T: Any) -> Any:
     """A block for each tap of each filter, summed over the batch and the windows."""
     summed, zero = block_sum(THREADS), T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         grad, x, out, batch, count, filters, each, height, width, kernel_h, kernel_w, stride_h,
         stride_w, pad_top, pad_left, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip

@@ -15,7 +15,7 @@ def unary(T: Any, name: str) -> Any:
     """``out = f(x)``. A thread has four elements; the last one what is left over as well."""
     f = getattr(scalars, name)(T)
 
-    def run(x, out, count):  # type: ignore[no-untyped-def]
+    def run(x, out, count):
         first = 4 * cuda.grid(1)
         if first + 4 <= count:
             a, b, c, d = load4(x, first)
@@ -32,7 +32,7 @@ def binary(T: Any, name: str) -> Any:
     """``out = f(x, y)``."""
     f = getattr(scalars, name)(T)
 
-    def run(x, y, out, count):  # type: ignore[no-untyped-def]
+    def run(x, y, out, count):
         first = 4 * cuda.grid(1)
         if first + 4 <= count:
             a, b, c, d = load4(x, first)
@@ -50,7 +50,7 @@ def masked(T: Any) -> Any:
     """``out = mask ? x * scale : 0``."""
     zero = T(0)
 
-    def run(x, mask, scale, out, count):  # type: ignore[no-untyped-def]
+    def run(x, mask, scale, out, count):
         first = 4 * cuda.grid(1)
         if first + 4 <= count:
             a, b, c, d = load4(x, first)

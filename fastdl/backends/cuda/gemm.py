@@ -73,7 +73,7 @@ def pack(T: Any) -> Any:
     """``packed[g][k][m]``: the weight's element of product k and filter m, zero beyond them."""
     zero = T(0)
 
-    def run(weight, taps, packed, total, filters, padded, depth, group_step, filter_step):  # type: ignore[no-untyped-def]
+    def run(weight, taps, packed, total, filters, padded, depth, group_step, filter_step):
         e = np.int32(cuda.grid(1))
         if e < total:
             line = quotient(e, padded)
@@ -95,7 +95,7 @@ def _multiply(tile: Tile) -> Any:
     WIDTH = 4 * QUADS_P
 
     @inlined
-    def square(sums, i, a0, a1, a2, a3, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
+    def square(sums, i, a0, a1, a2, a3, b0, b1, b2, b3):
         sums[i] += a0 * b0
         sums[i + 1] += a0 * b1
         sums[i + 2] += a0 * b2
@@ -114,7 +114,7 @@ def _multiply(tile: Tile) -> Any:
         sums[i + 3 * WIDTH + 3] += a3 * b3
 
     @inlined
-    def multiply(tile_a, tile_b, a, b, sums):  # type: ignore[no-untyped-def]
+    def multiply(tile_a, tile_b, a, b, sums):
         a0, a1, a2, a3 = load4(tile_a, a)
         b0, b1, b2, b3 = load4(tile_b, b)
         square(sums, 0, a0, a1, a2, a3, b0, b1, b2, b3)
@@ -141,7 +141,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
     @inlined
     def place(
         p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w, plane
-    ):  # type: ignore[no-untyped-def]
+    ):
         """Where window p of filter 0 goes, or -1."""
         if p >= windows:
             return nowhere
@@ -156,7 +156,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
         )
 
     @inlined
-    def put(value, out, to, channel, more, begun, last):  # type: ignore[no-untyped-def]
+    def put(value, out, to, channel, more, begun, last):
         if to >= 0:
             at = np.int32(to + channel)
             if begun:
@@ -164,7 +164,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
             out[at] = f(value + more) if last else value
 
     @inlined
-    def put4(a, b, c, d, out, to, channel, more, begun, last):  # type: ignore[no-untyped-def]
+    def put4(a, b, c, d, out, to, channel, more, begun, last):
         if to >= 0:
             at = np.int32(to + channel)
             if begun:
@@ -175,7 +175,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
             store4(out, at, a, b, c, d)
 
     @inlined
-    def line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last):  # type: ignore[no-untyped-def]
+    def line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last):
         """Four sums of one filter."""
         if m < filters:
             number = np.int32(group * filters + m)
@@ -193,7 +193,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
     @inlined
     def lines(
         sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last
-    ):  # type: ignore[no-untyped-def]
+    ):
         """A square of 4 x 4 sums."""
         line(sums, i, m, filters, group, out_plane, bias, biased, out, t0, t1, t2, t3, begun, last)
         line(
@@ -210,7 +210,7 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
         )  # fmt: skip
 
     @inlined
-    def deliver(  # type: ignore[no-untyped-def]
+    def deliver(
         sums, bias, out, group, m, p, begun, last, filters, windows, grid_h, grid_w, out_image,
         out_plane, out_width, step_h, step_w, out_h, out_w, biased, plane,
     ):  # fmt: skip
@@ -300,7 +300,7 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
     deliver = _deliver(T, tile, activation, plain)
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         packed, taps, x, bias, out,
         padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,

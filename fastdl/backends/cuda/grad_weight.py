@@ -45,7 +45,7 @@ def partial(T: Any) -> Any:
     multiply = _multiply(TILE)
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         grad, x, taps, parts,
         rows, rows_a_run, runs, filters, columns, out_h, out_w, step_h, step_w, pad_top, pad_left,
         height, width, x_image, x_group, out_image, groups,
@@ -137,7 +137,7 @@ def partial(T: Any) -> Any:
 def total(T: Any) -> Any:
     """``out[e] = sum_run parts[run][e]``, in the order of the runs."""
 
-    def run(parts, out, count, runs):  # type: ignore[no-untyped-def]
+    def run(parts, out, count, runs):
         e = cuda.grid(1)
         if e < count:
             value = 0.0

@@ -146,7 +146,7 @@ mma_tf32 = _mma("m16n8k8.row.col.f32.tf32.tf32.f32")
 mma_bf16 = _mma("m16n8k16.row.col.f32.bf16.bf16.f32")
 
 
-def _shuffle_xor(value, mask):  # type: ignore[no-untyped-def]
+def _shuffle_xor(value, mask):
     return cuda.shfl_xor_sync(np.uint32(0xFFFFFFFF), value, mask)
 
 

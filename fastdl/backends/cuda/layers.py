@@ -15,6 +15,7 @@ from .arrays import DeviceArray, empty, to_device
 from .blocks import block_sum
 from .conv import Product
 from .elementwise import masked
+from .gemm import pack
 from .launch import THREADS, blocks_for, entry, kernel
 from .softmax import log_softmax, softmax
 from .target import cuda
@@ -25,7 +26,7 @@ def move_average(T: Any) -> Any:
     """``running = (1 - momentum) * running + share * batch``."""
     one = T(1)
 
-    def run(running, batch, momentum, share, count):  # type: ignore[no-untyped-def]
+    def run(running, batch, momentum, share, count):
         e = cuda.grid(1)
         if e < count:
             running[e] = (one - momentum) * running[e] + share * batch[e]
@@ -38,7 +39,7 @@ def losses(T: Any) -> Any:
     """``-(1 - s) log p[target] - s / K sum(log p)`` of each row, s the smoothing."""
     one = T(1)
 
-    def run(log_p, target, out, smoothing, rows, classes):  # type: ignore[no-untyped-def]
+    def run(log_p, target, out, smoothing, rows, classes):
         row = cuda.grid(1)
         if row < rows:
             loss = -log_p[row * classes + target[row]]
@@ -57,7 +58,7 @@ def mean(T: Any) -> Any:
     """``sum(x) * share``, by one block, in double precision."""
     summed = block_sum(THREADS)
 
-    def run(x, out, share, count):  # type: ignore[no-untyped-def]
+    def run(x, out, share, count):
         scratch = cuda.shared.array(32, np.float64)
         total = 0.0
         for e in range(cuda.threadIdx.x, count, THREADS):
@@ -74,7 +75,7 @@ def loss_gradient(T: Any) -> Any:
     """``p = upstream * (p - s / K - (1 - s) [k == target])``, in place."""
     one, zero = T(1), T(0)
 
-    def run(p, target, upstream, smoothing, share, each, count, classes):  # type: ignore[no-untyped-def]
+    def run(p, target, upstream, smoothing, share, each, count, classes):
         e = cuda.grid(1)
         if e < count:
             row = e // classes
@@ -93,7 +94,7 @@ def draw(T: Any) -> Any:
     SC 2011, section 3.3. The counter is the thread's number, the key the seed.
     """
 
-    def run(out, key_low, key_high, least, call, count, spare):  # type: ignore[no-untyped-def]
+    def run(out, key_low, key_high, least, call, count, spare):
         thread = cuda.grid(1)
         if 4 * thread < count:
             a, b, c, d = np.uint32(thread), np.uint32(call), np.uint32(0), np.uint32(0)
@@ -246,7 +247,7 @@ def _transposed(matrix: DeviceArray) -> DeviceArray:
     rows, columns = matrix.shape
     out = empty((columns, rows), matrix.dtype, matrix)
     taps = conv._device_taps(_rows_of, (1, 0, columns, 0), 1, matrix.device)
-    conv.gemm.pack(matrix.dtype)(
+    pack(matrix.dtype)(
         blocks_for(out.size), THREADS, matrix, taps, out, out.size, rows, rows, columns, 0, columns
     )
     return out

@@ -43,7 +43,7 @@ def moments(T: Any, width: int) -> Any:
     """
     summed, zero = block_sum(THREADS), T(0)
 
-    def run(x, parts, batch, channels, size, slices):  # type: ignore[no-untyped-def]
+    def run(x, parts, batch, channels, size, slices):
         scratch = cuda.shared.array(32, T)
         channel, part, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         step = np.int32(slices * THREADS * width)
@@ -88,7 +88,7 @@ def moments(T: Any, width: int) -> Any:
 def statistics(T: Any) -> Any:
     """Mean and variance of a channel from its parts, and the scale and shift that normalise it."""
 
-    def run(parts, weight, bias, eps, mean, var, scale, shift, channels, slices, weighted, biased):  # type: ignore[no-untyped-def]
+    def run(parts, weight, bias, eps, mean, var, scale, shift, channels, slices, weighted, biased):
         channel = cuda.grid(1)
         if channel < channels:
             count, middle, squares = 0.0, 0.0, 0.0
@@ -117,7 +117,7 @@ def statistics(T: Any) -> Any:
 def factor(T: Any) -> Any:
     """Inverse deviation, scale and shift of a channel, from its variance."""
 
-    def run(var, weight, bias, eps, inv_std, scale, shift, channels, weighted, biased):  # type: ignore[no-untyped-def]
+    def run(var, weight, bias, eps, inv_std, scale, shift, channels, weighted, biased):
         c = cuda.grid(1)
         if c < channels:
             deviation = 1.0 / sqrt(np.float64(var[c]) + eps)
@@ -133,7 +133,7 @@ def affine(T: Any, activation: str | None, width: int) -> Any:
     """``out = f((x - mean) * scale + shift)``, every channel its own."""
     f = scalars.activation(T, activation)
 
-    def run(x, mean, scale, shift, out, channels, size, count):  # type: ignore[no-untyped-def]
+    def run(x, mean, scale, shift, out, channels, size, count):
         first = width * cuda.grid(1)
         if first < count:
             channel = quotient(first, size) % channels
@@ -162,7 +162,7 @@ def products(T: Any, width: int) -> Any:
     """
     summed, zero = block_sum(THREADS), T(0)
 
-    def run(grad, x, mean, inv_std, parts, batch, channels, size, slices, products):  # type: ignore[no-untyped-def]
+    def run(grad, x, mean, inv_std, parts, batch, channels, size, slices, products):
         scratch = cuda.shared.array(32, T)
         channel, part, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         step = np.int32(slices * THREADS * width)
@@ -196,7 +196,7 @@ def products(T: Any, width: int) -> Any:
 def sums(T: Any) -> Any:
     """The channels' sums from their parts: of grad, and of the products where they are wanted."""
 
-    def run(parts, first, second, channels, slices, products):  # type: ignore[no-untyped-def]
+    def run(parts, first, second, channels, slices, products):
         channel = cuda.grid(1)
         if channel < channels:
             total, product = 0.0, 0.0
@@ -215,7 +215,7 @@ def sums(T: Any) -> Any:
 def backward(T: Any, training: bool, width: int) -> Any:
     """``weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``; see the table."""
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         grad, x, mean, inv_std, weight, grad_weight, grad_bias, out, share, channels, size, count,
         weighted,
     ):  # fmt: skip

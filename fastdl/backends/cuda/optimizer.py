@@ -19,7 +19,7 @@ def change(T: Any, rule: str) -> Any:
     """Formula ``rule`` of the table; ``fix1`` and ``fix2`` are 1 / (1 - beta**step)."""
     zero, one = T(0), T(1)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         w, grad, first, second, lr, beta1, beta2, eps, grad_scale, l1, l2, keep, fix1, fix2, count
     ):
         e = cuda.grid(1)
@@ -61,7 +61,7 @@ def squares(T: Any) -> Any:
     """Each block's share of ``sum(x**2)``, in double precision."""
     summed = block_sum(THREADS)
 
-    def run(x, parts, count):  # type: ignore[no-untyped-def]
+    def run(x, parts, count):
         scratch = cuda.shared.array(32, np.float64)
         total = 0.0
         for e in range(cuda.grid(1), count, cuda.gridDim.x * THREADS):

@@ -30,7 +30,7 @@ def largest(T: Any, with_indices: bool) -> Any:
     """The largest value of each window, and its place in the plane; see the table."""
     lowest = T(-np.inf)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         x, out, indices, count, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h,
         pad_w, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -63,7 +63,7 @@ def largest(T: Any, with_indices: bool) -> Any:
 def link(T: Any) -> Any:
     """A list for each input of the outputs whose index names it, in whatever order."""
 
-    def run(indices, heads, nexts, count, out_plane, plane):  # type: ignore[no-untyped-def]
+    def run(indices, heads, nexts, count, out_plane, plane):
         e = np.int32(cuda.grid(1))
         if e < count:
             place = indices[e]
@@ -78,7 +78,7 @@ def link(T: Any) -> Any:
 def clear(T: Any) -> Any:
     """Empty lists: -1."""
 
-    def run(heads, count):  # type: ignore[no-untyped-def]
+    def run(heads, count):
         e = cuda.grid(1)
         if e < count:
             heads[e] = -1
@@ -91,7 +91,7 @@ def walk(T: Any) -> Any:
     """The sum of each list's gradients, the outputs in ascending order whatever the list's."""
     zero = T(0)
 
-    def run(grad, heads, nexts, out, count):  # type: ignore[no-untyped-def]
+    def run(grad, heads, nexts, out, count):
         e = cuda.grid(1)
         if e < count:
             total, head, last = zero, heads[e], np.int32(-1)
@@ -117,7 +117,7 @@ def mean(T: Any) -> Any:
     """Each window's sum over ``divisor``; -1 takes its size in the padded image, -2 in the image."""
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         x, out, count, rule, divisor, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h,
         pad_w, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -149,7 +149,7 @@ def mean_backward(T: Any) -> Any:
     """Each input's share of the windows over it."""
     zero = T(0)
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         grad, out, count, rule, divisor, height, width, kernel_h, kernel_w, stride_h, stride_w,
         pad_h, pad_w, dilation_h, dilation_w, out_h, out_w,
     ):  # fmt: skip
@@ -182,7 +182,7 @@ def adaptive(T: Any) -> Any:
     """The mean of each adaptive window, a warp for each: its lanes take every 32nd element."""
     zero = T(0)
 
-    def run(x, out, count, height, width, out_h, out_w):  # type: ignore[no-untyped-def]
+    def run(x, out, count, height, width, out_h, out_w):
         lane = np.int32(cuda.threadIdx.x % 32)
         # Whole warps go on together, also beyond the last output.
         e = np.int32(cuda.grid(1) // 32)
@@ -213,7 +213,7 @@ def adaptive_backward(T: Any) -> Any:
     """Each input's share of the adaptive windows over it."""
     zero = T(0)
 
-    def run(grad, out, count, height, width, out_h, out_w):  # type: ignore[no-untyped-def]
+    def run(grad, out, count, height, width, out_h, out_w):
         e = np.int32(cuda.grid(1))
         if e < count:
             above = quotient(e, width)

@@ -14,7 +14,7 @@ def relu(T: Any) -> Any:
     zero = T(0)
 
     @device
-    def function(x):  # type: ignore[no-untyped-def]
+    def function(x):
         return zero if x < zero else x
 
     return function
@@ -26,7 +26,7 @@ def relu_backward(T: Any) -> Any:
     zero = T(0)
 
     @device
-    def function(grad, x):  # type: ignore[no-untyped-def]
+    def function(grad, x):
         return zero if x <= zero else grad
 
     return function
@@ -38,7 +38,7 @@ def sigmoid(T: Any) -> Any:
     one = T(1)
 
     @device
-    def function(x):  # type: ignore[no-untyped-def]
+    def function(x):
         return one / (one + exp(-x))
 
     return function
@@ -50,7 +50,7 @@ def sigmoid_backward(T: Any) -> Any:
     one = T(1)
 
     @device
-    def function(grad, y):  # type: ignore[no-untyped-def]
+    def function(grad, y):
         return grad * (y * (one - y))
 
     return function
@@ -61,7 +61,7 @@ def hyperbolic_tangent(T: Any) -> Any:
     """The hyperbolic tangent."""
 
     @device
-    def function(x):  # type: ignore[no-untyped-def]
+    def function(x):
         return tanh(x)
 
     return function
@@ -73,7 +73,7 @@ def hyperbolic_tangent_backward(T: Any) -> Any:
     one = T(1)
 
     @device
-    def function(grad, y):  # type: ignore[no-untyped-def]
+    def function(grad, y):
         return grad * (one - y * y)
 
     return function
@@ -84,7 +84,7 @@ def identity(T: Any) -> Any:
     """``x``."""
 
     @device
-    def function(x):  # type: ignore[no-untyped-def]
+    def function(x):
         return x
 
     return function

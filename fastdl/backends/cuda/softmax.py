@@ -24,7 +24,7 @@ def forward(T: Any, logarithm: bool, threads: int) -> Any:
     largest, summed = block_max(threads), block_sum(threads)
     lowest, zero = T(-np.inf), T(0)
 
-    def run(x, out, columns):  # type: ignore[no-untyped-def]
+    def run(x, out, columns):
         scratch = cuda.shared.array(32, T)
         thread = cuda.threadIdx.x
         row = cuda.blockIdx.x * columns
@@ -53,7 +53,7 @@ def backward(T: Any, logarithm: bool, threads: int) -> Any:
     """``y * (grad - sum(grad * y))``, or ``grad - exp(y) * sum(grad)``, of row blockIdx.x."""
     summed, zero = block_sum(threads), T(0)
 
-    def run(grad, y, out, columns):  # type: ignore[no-untyped-def]
+    def run(grad, y, out, columns):
         scratch = cuda.shared.array(32, T)
         thread = cuda.threadIdx.x
         row = cuda.blockIdx.x * columns

@@ -52,7 +52,7 @@ def _warp_product(mma: Any, a_row: int, b_row: int) -> Any:
     LATER_A, LATER_B = 4 * a_row, 4 * b_row
 
     @inlined
-    def one(sums, i, a0, a1, a2, a3, b0, b1):  # type: ignore[no-untyped-def]
+    def one(sums, i, a0, a1, a2, a3, b0, b1):
         c0, c1, c2, c3 = mma(sums[i], sums[i + 1], sums[i + 2], sums[i + 3], a0, a1, a2, a3, b0, b1)
         sums[i] = c0
         sums[i + 1] = c1
@@ -60,7 +60,7 @@ def _warp_product(mma: Any, a_row: int, b_row: int) -> Any:
         sums[i + 3] = c3
 
     @inlined
-    def product(tile_a, tile_b, a, b, sums):  # type: ignore[no-untyped-def]
+    def product(tile_a, tile_b, a, b, sums):
         a0, a1, a2, a3 = tile_a[a], tile_a[a + 8], tile_a[a + LATER_A], tile_a[a + LATER_A + 8]
         a4, a5 = tile_a[a + 16], tile_a[a + 24]
         a6, a7 = tile_a[a + LATER_A + 16], tile_a[a + LATER_A + 24]
@@ -84,7 +84,7 @@ def _put(T: Any, activation: str | None) -> Any:
     f = scalars.activation(T, activation)
 
     @inlined
-    def put(sums, i, out, to, number, out_plane, allowed, more):  # type: ignore[no-untyped-def]
+    def put(sums, i, out, to, number, out_plane, allowed, more):
         """One mma tile's two sums of a filter: of two windows beside each other."""
         if allowed:
             channel = np.int32(number * out_plane)
@@ -118,7 +118,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
     zero = T(0)
 
     @inlined
-    def gathered(x, taps, k, top, left, corner, height, width):  # type: ignore[no-untyped-def]
+    def gathered(x, taps, k, top, left, corner, height, width):
         offset, down, right, _ = load4(taps, 4 * k)
         y, z = np.int32(top + down), np.int32(left + right)
         value = zero
@@ -127,7 +127,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
         return value
 
     @inlined
-    def place(p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w):  # type: ignore[no-untyped-def]
+    def place(p, windows, grid_h, grid_w, out_image, out_width, step_h, step_w, out_h, out_w):
         if p >= windows:
             return np.int32(-1)
         above = quotient(p, grid_w)
@@ -137,7 +137,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
             image * out_image + line * out_width + (p - above * grid_w) * step_w + out_w
         )
 
-    def run(  # type: ignore[no-untyped-def]
+    def run(
         packed, taps, x, bias, out,
         padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
