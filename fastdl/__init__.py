@@ -8,11 +8,15 @@ float64, with the names and arguments of ``torch.nn.functional``. See
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
+from .backends.precision import use_precision
 from .backends.registry import available_backends, use_backend
+from .device import to_device, to_host
 from .errors import (
     ArgumentError,
     BackendError,
     DataError,
+    DeviceError,
+    DeviceMemoryError,
     DTypeError,
     FastdlError,
     MissingPackageError,
@@ -69,6 +73,8 @@ __all__ = [
     "Conv2dPlan",
     "DTypeError",
     "DataError",
+    "DeviceError",
+    "DeviceMemoryError",
     "Explanation",
     "FastdlError",
     "MemoryPool",
@@ -114,5 +120,8 @@ __all__ = [
     "softmax_backward",
     "tanh",
     "tanh_backward",
+    "to_device",
+    "to_host",
     "use_backend",
+    "use_precision",
 ]

@@ -35,3 +35,11 @@ class DataError(FastdlError, ValueError):
 
 class MissingPackageError(FastdlError, ImportError):
     """An optional package is needed for this call; the message says how to get it."""
+
+
+class DeviceError(ArgumentError):
+    """The arrays of one call are not all in the memory of one device."""
+
+
+class DeviceMemoryError(FastdlError, MemoryError):
+    """A GPU has not so much memory left; its context works on."""

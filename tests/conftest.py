@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl.backends import gpu
 
 hypothesis.settings.register_profile(
     "fastdl",
@@ -29,6 +30,9 @@ hypothesis.settings.load_profile("fastdl")
 
 def _variants() -> list[str]:
     """Every backend that works here; the compiled one also at each lower instruction set."""
+    if gpu.simulated():
+        # The simulator is slow: a run of its own, of nothing but its backend.
+        return ["cuda"] if fastdl.available_backends()["cuda"] is None else []
     names = [name for name, reason in fastdl.available_backends().items() if reason is None]
     if "compiled" in names:
         isa = importlib.import_module("fastdl.backends.compiled.isa")
@@ -38,6 +42,14 @@ def _variants() -> list[str]:
 
 
 VARIANTS = _variants()
+
+#: Those that would take seconds for large cases.
+SLOW = {"naive", "cuda"} if gpu.simulated() else {"naive"}
+
+if VARIANTS == ["cuda"] and gpu.simulated():
+    from gpu_simulation import install
+
+    install()
 
 
 @contextmanager
@@ -62,9 +74,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(params=[name for name in VARIANTS if name != "naive"])
+@pytest.fixture(params=[name for name in VARIANTS if name not in SLOW])
 def fast_backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every backend but the naive loops, for cases that would take them seconds."""
+    """Every backend but the slow ones, for cases that would take them seconds."""
     with _served_by(request.param) as name:
         yield name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,12 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+import numpy as np
+
 from ..errors import BackendError, DTypeError
+from . import gpu
 from .table import Backend
 
 #: Every backend, by name.
-NAMES = ("compiled", "jit", "reference", "naive")
-#: Tried in this order when nobody names one. The naive loops serve only by name.
+NAMES = ("compiled", "jit", "reference", "naive", "cuda")
+#: Tried in this order when nobody names one. The others serve only by name.
 FALLBACK = ("compiled", "jit", "reference")
 _BY_FALLBACK = f"the first that works here of {', '.join(FALLBACK)}"
 
@@ -43,7 +47,7 @@ def why_missing(name: str) -> str | None:
     # Only looked for, not imported: Numba takes longer to import than all the rest.
     if name == "jit" and find_spec("numba") is None:
         return "the package numba is not installed; install it with: pip install numba"
-    return None
+    return gpu.why_missing() if name == "cuda" else None
 
 
 def available_backends() -> dict[str, str | None]:
@@ -72,6 +76,11 @@ def _checked(name: str, source: str) -> str:
 @cache
 def _module(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f"fastdl.backends.{name}"))
+
+
+def loaded_cuda() -> object:
+    """The table of the cuda backend, where it has been loaded; else None."""
+    return sys.modules.get("fastdl.backends.cuda")
 
 
 @cache
@@ -114,8 +123,18 @@ def current_name(name: str | None = None) -> str:
     return choice(name)[0]
 
 
-def get(name: str | None = None) -> Backend:
-    """The table of kernels that serves a call."""
+def get(name: str | None = None, array: object = None) -> Backend:
+    """The table of kernels that serves a call whose first array is ``array``.
+
+    An array on a GPU is served there, whatever was chosen for those of the CPU.
+    """
+    if array is not None and type(array) is not np.ndarray and gpu.on_device(array):
+        if name not in (None, "cuda"):
+            raise BackendError(
+                f"backend must be 'cuda' for an array on a GPU, got {name!r}; "
+                f"fastdl.to_host copies it to the CPU's memory"
+            )
+        return _module(_checked("cuda", "backend"))
     return _module(choice(name)[0])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..backends import gpu
 from ..backends.registry import available_backends, current_name
 from ..bench import machine
+from ..errors import BackendError
 from ..memory import memory_pool
 from ..threads import get_num_threads
 
@@ -45,10 +47,18 @@ def information() -> str:
         state = "works" if reason is None else f"missing: {reason}"
         if name == chosen:
             state += " (serves calls that name no other)"
-        elif name == "naive":
+        elif name in ("naive", "cuda") and reason is None:
             state += " (only when named)"
         lines.append(f"{'backend':<14}{name:<12}{state}")
+    lines += [f"{'gpu':<14}{number}: {device}" for number, device in enumerate(_gpus())]
     return "\n".join(lines)
+
+
+def _gpus() -> tuple[gpu.Gpu, ...]:
+    try:
+        return gpu.gpus()
+    except BackendError:
+        return ()
 
 
 def _packages() -> str:

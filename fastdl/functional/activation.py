@@ -46,7 +46,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, backend: str | None = None) 
     >>> fastdl.relu(np.float32([-1, 0, 2]))
     array([0., 0., 2.], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     return _forward(kernels, kernels.relu, x, out)
 
 
@@ -79,7 +79,7 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, *, backend: str | None = None) 
     >>> fastdl.relu_backward(np.array([5.0, 5.0]), np.array([-1.0, 2.0]))
     array([0., 5.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     return _backward(kernels, kernels.relu_backward, grad, "x", x)
 
 
@@ -112,7 +112,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, backend: str | None = Non
     >>> fastdl.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     return _forward(kernels, kernels.sigmoid, x, out)
 
 
@@ -145,7 +145,7 @@ def sigmoid_backward(grad: ArrayLike, y: ArrayLike, *, backend: str | None = Non
     >>> fastdl.sigmoid_backward(np.array([4.0]), np.array([0.5]))
     array([1.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     return _backward(kernels, kernels.sigmoid_backward, grad, "y", y)
 
 
@@ -183,7 +183,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None, backend: str | None = None) 
     >>> fastdl.tanh(np.array([-1000.0, 0.0, 1000.0]))
     array([-1.,  0.,  1.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     return _forward(kernels, kernels.tanh, x, out)
 
 
@@ -216,7 +216,7 @@ def tanh_backward(grad: ArrayLike, y: ArrayLike, *, backend: str | None = None) 
     >>> fastdl.tanh_backward(np.array([4.0]), np.array([0.5]))
     array([3.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     return _backward(kernels, kernels.tanh_backward, grad, "y", y)
 
 
@@ -240,6 +240,6 @@ def _backward(
     grad = floats("grad", grad)
     saved = floats(name, saved, grad.dtype)
     check_shape(name, saved, grad.shape)
-    target = empty(grad.shape, grad.dtype)
+    target = empty(grad.shape, grad.dtype, grad)
     kernel(dense(kernels, grad), dense(kernels, saved), target)
     return target

@@ -60,7 +60,7 @@ def adaptive_avg_pool2d(
     array([[ 3. ,  4.5,  6. ],
            [13. , 14.5, 16. ]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     target = output(out, pooled_shape(x.shape, output_size), x.dtype, x=x)
     kernels.adaptive_avg_pool2d(dense(kernels, x), target)
@@ -102,14 +102,14 @@ def adaptive_avg_pool2d_backward(
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     grad = floats("grad", grad)
     shape = image_shape("input_shape", input_shape)
     _check_pixels("input_shape", shape)
     check_rank("grad", grad, 4, "(N, C, OH, OW)")
     _check_pixels("grad", grad.shape)
     check_shape("grad", grad, (*shape[:2], *grad.shape[2:]))
-    target = empty(shape, grad.dtype)
+    target = empty(shape, grad.dtype, grad)
     kernels.adaptive_avg_pool2d_backward(dense(kernels, grad), target)
     return target
 

@@ -75,7 +75,7 @@ def avg_pool2d(
     array([[ 2.5,  4.5],
            [10.5, 12.5]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
     divisor = _divisor(divisor_override)
@@ -131,13 +131,13 @@ def avg_pool2d_backward(
            [0.5 , 1.  , 0.5 ],
            [0.25, 0.5 , 0.25]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     grad = floats("grad", grad)
     shape = image_shape("input_shape", input_shape)
     geometry = pool_geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
     divisor = _divisor(divisor_override)
     check_shape("grad", grad, geometry.out_shape)
-    target = empty(shape, grad.dtype)
+    target = empty(shape, grad.dtype, grad)
     kernels.avg_pool2d_backward(
         dense(kernels, grad), geometry, bool(count_include_pad), divisor, target
     )

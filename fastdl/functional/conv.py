@@ -96,7 +96,7 @@ def conv2d(
     >>> fastdl.conv2d(x, weight, stride=2, padding=1).shape
     (1, 1, 2, 2)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     if kernels.ordinary_conv2d is not None:
         result = kernels.ordinary_conv2d(
             x, weight, bias, stride, padding, dilation, groups, activation, algorithm, out
@@ -186,7 +186,7 @@ def conv2d_backward(
     >>> grad_bias
     array([4.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
@@ -197,12 +197,12 @@ def conv2d_backward(
     grad = dense(kernels, grad)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype)
+        grad_x = empty(x.shape, grad.dtype, grad)
         kernels.conv2d_grad_input(grad, dense(kernels, weight), geometry, grad_x, algorithm)
     if needs[1]:
-        grad_weight = empty(weight.shape, grad.dtype)
+        grad_weight = empty(weight.shape, grad.dtype, grad)
         kernels.conv2d_grad_weight(grad, dense(kernels, x), geometry, grad_weight, algorithm)
     if needs[2]:
-        grad_bias = empty((geometry.filters,), grad.dtype)
+        grad_bias = empty((geometry.filters,), grad.dtype, grad)
         kernels.conv2d_grad_bias(grad, grad_bias)
     return grad_x, grad_weight, grad_bias

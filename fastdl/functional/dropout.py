@@ -11,6 +11,7 @@ from ..backends import registry
 from ..backends.table import Array
 from ..errors import DTypeError
 from ..geometry import Shape
+from . import on_device
 from .arguments import real
 from .inputs import booleans, dense, floats
 from .outputs import deliver, elementwise_output, empty
@@ -100,10 +101,13 @@ def dropout(
     >>> np.unique(y)
     array([0.        , 1.33333333])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     p = real("p", p, 0, 1)
     x = floats("x", x)
     generator = _generator(rng)
+    if on_device.is_device(x):
+        result, mask = on_device.dropout(x, p, bool(training), scale(p), generator, out)
+        return (result, mask) if return_mask else result
     target = elementwise_output(out, x)
     if training:
         mask = draw(generator, x.shape, p)
@@ -148,11 +152,11 @@ def dropout_backward(
     >>> fastdl.dropout_backward(np.array([1.0, 2.0]), np.array([True, False]))
     array([2., 0.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     p = real("p", p, 0, 1)
     grad = floats("grad", grad)
     mask = booleans("mask", mask, grad.shape)
-    target = empty(grad.shape, grad.dtype)
+    target = empty(grad.shape, grad.dtype, grad)
     kernels.dropout(dense(kernels, grad), dense(kernels, mask), scale(p), target)
     return target
 

@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..backends import registry
+from ..backends.gpu import on_device
 from ..backends.table import Array, Backend
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..geometry import Shape
 
 FLOAT32 = np.dtype(np.float32)
@@ -98,7 +100,14 @@ def check_rank(name: str, array: Array, rank: int, letters: str) -> None:
 
 def dense(kernels: Backend, array: MaybeArray) -> MaybeArray:
     """``array`` as ``kernels`` wants it: C-contiguous and aligned where they say DENSE."""
-    if array is None or not kernels.DENSE:
+    if array is None:
+        return None
+    if type(array) is not np.ndarray and kernels is not registry.loaded_cuda():
+        raise DeviceError(
+            "the arrays of one call must be in one memory, got some in the CPU's and one on a "
+            "GPU; move one with fastdl.to_device or fastdl.to_host"
+        )
+    if not kernels.DENSE:
         return array
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
@@ -113,8 +122,8 @@ def _viewed(name: str, value: Any) -> Array:
         )
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
-    if hasattr(value, "__cuda_array_interface__"):
-        raise _on_device(name, value)
+    if on_device(value):
+        return _on_gpu(name, value)
     try:
         if hasattr(value, "__dlpack__"):
             if value.__dlpack_device__()[0] not in _HOST_DEVICES:
@@ -127,6 +136,19 @@ def _viewed(name: str, value: Any) -> Array:
         raise DTypeError(
             f"{name} must be an array, got {type(value).__name__}, which NumPy cannot read: {error}"
         ) from error
+
+
+def _on_gpu(name: str, value: Any) -> Any:
+    """A view of an array on a GPU."""
+    reason = registry.why_missing("cuda")
+    if reason is not None:
+        raise DTypeError(
+            f"{name} must be in the CPU's memory, got {type(value).__name__} on a device, and the "
+            f"cuda backend is not available here ({reason}); copy it to the CPU first"
+        )
+    from ..backends.cuda.arrays import viewed
+
+    return viewed(value)
 
 
 def _on_device(name: str, value: Any) -> DTypeError:

@@ -11,6 +11,7 @@ from ..backends import registry
 from ..backends.table import Array
 from ..errors import ShapeError
 from ..geometry import Shape
+from . import on_device
 from .arguments import check_needs
 from .inputs import check_shape, dense, floats, optional_floats
 from .outputs import deliver, empty, output
@@ -56,7 +57,7 @@ def linear(
     >>> fastdl.linear(np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]]), np.float32([0, 1]))
     array([[11., 18.]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
     shape = product_shape(x.shape, weight.shape)
@@ -114,7 +115,7 @@ def linear_backward(
     array([[ 1.,  2.],
            [10., 20.]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
@@ -123,12 +124,14 @@ def linear_backward(
     rows = dense(kernels, _rows(grad))
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype)
+        grad_x = empty(x.shape, grad.dtype, grad)
         kernels.linear_grad_input(rows, dense(kernels, weight), _rows(grad_x))
     if needs[1]:
-        grad_weight = empty(weight.shape, grad.dtype)
+        grad_weight = empty(weight.shape, grad.dtype, grad)
         kernels.linear_grad_weight(rows, dense(kernels, _rows(x)), grad_weight)
-    if needs[2]:
+    if needs[2] and on_device.is_device(grad):
+        grad_bias = on_device.sum_rows(rows)
+    elif needs[2]:
         # Rows are summed one by one: in float32 the error would grow with the batch.
         with np.errstate(all="ignore"):
             grad_bias = rows.sum(axis=0, dtype=np.float64).astype(grad.dtype)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..backends import registry
 from ..backends.table import Array, Backend
+from . import on_device
 from .arguments import REDUCTIONS, check_choice, real
 from .inputs import check_range, check_rank, dense, floats, integers, shaped_floats
 from .outputs import empty
@@ -71,8 +72,10 @@ def cross_entropy(
     >>> print(f"{loss:.4f}")
     0.4904
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x, target, smoothing = _checked(x, target, label_smoothing, reduction)
+    if on_device.is_device(x):
+        return on_device.cross_entropy(x, target, smoothing, reduction)
     log_p = _over_rows(kernels, kernels.log_softmax, x)
     with np.errstate(all="ignore"):
         losses = -log_p[np.arange(len(x)), target]
@@ -127,17 +130,21 @@ def cross_entropy_backward(
     >>> fastdl.cross_entropy_backward(np.zeros((1, 4)), [2])
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x, target, smoothing = _checked(x, target, label_smoothing, reduction)
     upstream: float | Array
     if grad is None:
         upstream = 1.0
+    elif on_device.is_device(x) and reduction == "none":
+        return on_device.cross_entropy_backward(x, target, smoothing, grad, 1.0)
     elif reduction == "none":
         upstream = shaped_floats("grad", grad, x.dtype, (len(x),))[:, None]
     else:
         upstream = real("grad", grad)
     if reduction == "mean":
         upstream = upstream / max(len(x), 1)
+    if on_device.is_device(x):
+        return on_device.cross_entropy_backward(x, target, smoothing, None, float(upstream))
     grad_x = _over_rows(kernels, kernels.softmax, x)
     with np.errstate(all="ignore"):
         if smoothing:
@@ -154,6 +161,8 @@ def _checked(
     smoothing = real("label_smoothing", label_smoothing, 0, 1)
     x = floats("x", x)
     check_rank("x", x, 2, "(N, K)")
+    if on_device.is_device(x):
+        return x, on_device.device_target(x, target), smoothing
     target = integers("target", target, (x.shape[0],))
     check_range("target", target, x.shape[1])
     return x, target.astype(np.intp), smoothing
@@ -161,7 +170,7 @@ def _checked(
 
 def _over_rows(kernels: Backend, kernel: Any, x: Array) -> Array:
     """``kernel``, softmax or its logarithm, of each row of ``x``."""
-    result = empty(x.shape, x.dtype)
+    result = empty(x.shape, x.dtype, x)
     if x.size:
         kernel(dense(kernels, x), result)
     return result

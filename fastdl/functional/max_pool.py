@@ -105,11 +105,11 @@ def max_pool2d(
     array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     target = output(out, geometry.out_shape, x.dtype, x=x)
-    indices = empty(geometry.out_shape, INT64) if return_indices else None
+    indices = empty(geometry.out_shape, INT64, x) if return_indices else None
     kernels.max_pool2d(dense(kernels, x), geometry, target, indices)
     result = deliver(target, out)
     return result if indices is None else (result, indices)
@@ -165,13 +165,13 @@ def max_pool2d_backward(
            [0., 1., 1.],
            [0., 1., 1.]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     grad = floats("grad", grad)
     shape = image_shape("input_shape", input_shape)
     check_rank("grad", grad, 4, "(N, C, OH, OW)")
     check_shape("grad", grad, (*shape[:2], *grad.shape[2:]))
     indices = integers("indices", indices, grad.shape, INT64)
-    target = empty(shape, grad.dtype)
+    target = empty(shape, grad.dtype, grad)
     if not kernels.max_pool2d_backward(dense(kernels, grad), dense(kernels, indices), target):
         check_range("indices", indices, shape[2] * shape[3])
     return target

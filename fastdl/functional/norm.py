@@ -12,6 +12,7 @@ from ..backends import registry
 from ..backends.table import Activation, Array
 from ..errors import DTypeError, OutputError, ShapeError
 from ..geometry import Shape
+from . import on_device
 from .arguments import check_activation, real
 from .inputs import check_shape, dense, floats, optional_floats, shaped_floats
 from .outputs import deliver, empty, output, overlap
@@ -128,11 +129,16 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 0.7]), array([1.1, 1.7]))
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     check_activation(activation)
     momentum = real("momentum", momentum, 0, 1)
     eps = real("eps", eps, 0)
     x = floats("x", x)
+    if on_device.is_device(x):
+        return on_device.batch_norm(  # type: ignore[no-any-return]
+            x, running_mean, running_var, weight, bias, bool(training), momentum, eps, activation,
+            return_stats, out,
+        )  # fmt: skip
     flat = _flat_shape("x", x)
     channels = (flat[1],)
     weight = optional_floats("weight", weight, x.dtype, channels)
@@ -227,7 +233,7 @@ def batch_norm_backward(
     >>> bool(np.abs(grad_x).max() < 1e-12)  # a shift of all values changes nothing
     True
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     grad = floats("grad", grad)
     flat = _flat_shape("grad", grad)
     channels = (flat[1],)
@@ -236,10 +242,10 @@ def batch_norm_backward(
     mean = shaped_floats("mean", mean, grad.dtype, channels)
     inv_std = shaped_floats("inv_std", inv_std, grad.dtype, channels)
     weight = optional_floats("weight", weight, grad.dtype, channels)
-    grad_x = empty(grad.shape, grad.dtype)
+    grad_x = empty(grad.shape, grad.dtype, grad)
     if not grad.size:
         return grad_x, np.zeros(channels, grad.dtype), np.zeros(channels, grad.dtype)
-    grad_weight, grad_bias = empty(channels, grad.dtype), empty(channels, grad.dtype)
+    grad_weight, grad_bias = (empty(channels, grad.dtype, grad) for _ in range(2))
     kernels.batch_norm_backward(
         dense(kernels, grad).reshape(flat),
         dense(kernels, x).reshape(flat),

@@ -15,13 +15,16 @@ from .. import memory
 from ..backends.table import Array
 from ..errors import OutputError, ShapeError
 from ..geometry import Shape
+from .on_device import device_output, is_device
 
 #: Candidates that NumPy may try to settle whether two strided arrays overlap.
 _OVERLAP_WORK: Any = 100_000  # any integer serves; NumPy's stubs know two
 
 
-def empty(shape: Shape, dtype: Any) -> Array:
-    """Memory for a result: uninitialised, C-contiguous, aligned."""
+def empty(shape: Shape, dtype: Any, like: Any = None) -> Array:
+    """Memory for a result: uninitialised, C-contiguous, aligned; on a GPU where ``like`` is."""
+    if like is not None and is_device(like):
+        return device_output(None, shape, dtype, like, {})  # type: ignore[no-any-return]
     try:
         return memory.empty(shape, dtype)
     except ValueError:  # more bytes than an address can count
@@ -34,6 +37,9 @@ def output(out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array | None)
     Raises OutputError where ``out`` cannot take a result of ``shape`` and
     ``dtype``, or shares memory with one of ``inputs``.
     """
+    like = next(iter(inputs.values()), None)
+    if like is not None and is_device(like):
+        return device_output(out, shape, dtype, like, inputs)  # type: ignore[no-any-return]
     if out is None:
         return empty(shape, dtype)
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
@@ -55,6 +61,9 @@ def elementwise_output(out: Any, x: Array, name: str = "x") -> Array:
 
     So ``out`` may be ``x`` itself, or another array on exactly its memory.
     """
+    if is_device(x):
+        inputs = {} if out is x else {name: x}
+        return device_output(out, x.shape, x.dtype, x, inputs)  # type: ignore[no-any-return]
     if out is None:
         return empty(x.shape, x.dtype)
     if isinstance(out, np.ndarray) and _same_memory(out, x):
@@ -66,7 +75,7 @@ def deliver(target: Array, out: Any) -> Array:
     """The result for the caller: ``out`` holding what the kernel wrote to ``target``."""
     if out is None:
         return target
-    if not out.flags.carray:
+    if not is_device(target) and not out.flags.carray:
         np.copyto(out, target)
     return out  # type: ignore[no-any-return]
 

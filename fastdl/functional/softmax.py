@@ -11,6 +11,7 @@ from ..backends import registry
 from ..backends.table import Array, Backend
 from .arguments import axis
 from .inputs import check_shape, dense, floats
+from .on_device import check_last
 from .outputs import deliver, empty, output
 
 
@@ -54,7 +55,7 @@ def softmax(
     >>> fastdl.softmax(np.array([[0.0, np.log(3)]]))
     array([[0.25, 0.75]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     return _forward(kernels, kernels.softmax, x, dim, out)
 
 
@@ -91,7 +92,7 @@ def softmax_backward(
     >>> fastdl.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
     array([ 0.25, -0.25])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     return _backward(kernels, kernels.softmax_backward, grad, y, dim)
 
 
@@ -136,7 +137,7 @@ def log_softmax(
     >>> fastdl.log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     return _forward(kernels, kernels.log_softmax, x, dim, out)
 
 
@@ -173,7 +174,7 @@ def log_softmax_backward(
     >>> fastdl.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
     array([ 0.5, -0.5])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     return _backward(kernels, kernels.log_softmax_backward, grad, y, dim)
 
 
@@ -186,6 +187,7 @@ def _forward(
 ) -> Array:
     x = floats("x", x)
     dim = axis("dim", dim, "x", x)
+    check_last(dim, x)
     target = output(out, x.shape, x.dtype, x=x)
     if x.size:
         result = _result_rows(target, dim)
@@ -205,7 +207,8 @@ def _backward(
     y = floats("y", y, grad.dtype)
     check_shape("y", y, grad.shape)
     dim = axis("dim", dim, "grad", grad)
-    target = empty(grad.shape, grad.dtype)
+    check_last(dim, grad)
+    target = empty(grad.shape, grad.dtype, grad)
     if grad.size:
         result = _result_rows(target, dim)
         kernel(dense(kernels, _rows(grad, dim)), dense(kernels, _rows(y, dim)), result)
@@ -224,7 +227,7 @@ def _rows(array: Array, dim: int) -> Array:
 def _result_rows(target: Array, dim: int) -> Array:
     """Where the rows of the result go: ``target`` itself if ``dim`` is its last."""
     rows = (target.size // target.shape[dim], target.shape[dim])
-    return target.reshape(rows) if dim == target.ndim - 1 else empty(rows, target.dtype)
+    return target.reshape(rows) if dim == target.ndim - 1 else empty(rows, target.dtype, target)
 
 
 def _scatter_rows(rows: Array, target: Array, dim: int) -> None:

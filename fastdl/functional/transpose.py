@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..geometry import IntPair, conv_transpose_geometry
+from . import on_device
 from .arguments import check_needs
 from .inputs import check_shape, dense, floats, optional_floats
 from .outputs import deliver, empty, output
@@ -83,7 +84,7 @@ def conv_transpose2d(
            [3., 3., 4., 4.],
            [3., 3., 4., 4.]], dtype=float32)
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     weight = floats("weight", weight, x.dtype)
     geometry = conv_transpose_geometry(
@@ -92,7 +93,9 @@ def conv_transpose2d(
     bias = optional_floats("bias", bias, x.dtype, (geometry.channels,))
     target = output(out, geometry.x_shape, x.dtype, x=x, weight=weight, bias=bias)
     kernels.conv2d_grad_input(dense(kernels, x), dense(kernels, weight), geometry, target)
-    if bias is not None:
+    if bias is not None and on_device.is_device(target):
+        on_device.add_channels(target, bias)
+    elif bias is not None:
         target += bias[:, None, None]
     return deliver(target, out)
 
@@ -150,7 +153,7 @@ def conv_transpose2d_backward(
     >>> grad_bias
     array([36.])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, grad)
     check_needs(needs)
     grad = floats("grad", grad)
     x = floats("x", x, grad.dtype)
@@ -162,12 +165,12 @@ def conv_transpose2d_backward(
     grad = dense(kernels, grad)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype)
+        grad_x = empty(x.shape, grad.dtype, grad)
         kernels.conv2d(grad, dense(kernels, weight), None, geometry, None, grad_x)
     if needs[1]:
-        grad_weight = empty(weight.shape, grad.dtype)
+        grad_weight = empty(weight.shape, grad.dtype, grad)
         kernels.conv2d_grad_weight(dense(kernels, x), grad, geometry, grad_weight)
     if needs[2]:
-        grad_bias = empty((geometry.channels,), grad.dtype)
+        grad_bias = empty((geometry.channels,), grad.dtype, grad)
         kernels.conv2d_grad_bias(grad, grad_bias)
     return grad_x, grad_weight, grad_bias

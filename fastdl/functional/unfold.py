@@ -65,7 +65,7 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = window_geometry(x.shape, kernel_size, dilation, padding, stride)
     target = output(out, geometry.col_shape, x.dtype, x=x)
@@ -123,7 +123,7 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    kernels = registry.get(backend)
+    kernels = registry.get(backend, col)
     col = floats("col", col)
     check_rank("col", col, 3, "(N, C * KH * KW, OH * OW)")
     size = pair("output_size", output_size, 1)

@@ -1,0 +1,364 @@
+"""Arrays in a GPU's memory."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from ...errors import DeviceError, DeviceMemoryError, DTypeError, ShapeError
+from .. import gpu
+from .target import SIMULATED
+
+Shape = tuple[int, ...]
+
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """As `numpy.ndarray.flags`; aligned means: to the 16 bytes of the widest load."""
+
+    c_contiguous: bool
+    aligned: bool
+    writeable: bool = True
+
+    @property
+    def carray(self) -> bool:
+        return self.c_contiguous and self.aligned and self.writeable
+
+
+class DeviceArray:
+    """An array in a GPU's memory, made by `to_device` or a view of another library's array.
+
+    It has what code on NumPy arrays asks first (shape, dtype, strides, reshape, copy), and gives
+    itself to CuPy, PyTorch and Numba without a copy by ``__cuda_array_interface__``.
+
+    Attributes
+    ----------
+    shape, strides : tuple of int
+        As NumPy's, strides in bytes.
+    dtype : dtype
+    device : int
+        The number of its GPU.
+    stream : int
+        The stream (its CUstream handle) on which its value is made; 0 is the default one.
+    """
+
+    __array_priority__ = 100.0
+
+    def __init__(self, data: Any, device: int = 0, stream: int = 0, writeable: bool = True) -> None:
+        self.data = data
+        self.device = device
+        self.stream = stream
+        self.shape: Shape = tuple(data.shape)
+        self.strides: Shape = tuple(data.strides)
+        self.dtype: np.dtype[Any] = np.dtype(data.dtype)
+        self._writeable = writeable
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def pointer(self) -> int:
+        """The address of the first element; 0 where there is none."""
+        if not self.size:
+            return 0
+        if SIMULATED:
+            return int(self.data._ary.ctypes.data)
+        return int(self.data.device_ctypes_pointer.value)
+
+    @property
+    def flags(self) -> Flags:
+        return Flags(bool(self.data.is_c_contiguous()), self.pointer % 16 == 0, self._writeable)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # Version 3 wants 1 for the default stream, as 0 is ambiguous.
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, not self._writeable),
+            "strides": None if self.data.is_c_contiguous() else self.strides,
+            "version": 3,
+            "stream": self.stream or 1,
+        }
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same elements in another shape; a view where the memory is contiguous."""
+        wanted = tuple(shape[0]) if len(shape) == 1 and np.iterable(shape[0]) else tuple(shape)
+        if -1 in wanted:
+            rest = prod(size for size in wanted if size != -1)
+            wanted = tuple(self.size // max(rest, 1) if size == -1 else size for size in wanted)
+        if prod(wanted) != self.size:
+            raise ShapeError(f"an array of shape {self.shape} cannot take the shape {wanted}")
+        source = self if self.data.is_c_contiguous() else self.copy()
+        if not self.size:
+            return empty(wanted, self.dtype, self)
+        return DeviceArray(source.data.reshape(*wanted), self.device, self.stream, self._writeable)
+
+    def ravel(self) -> DeviceArray:
+        return self.reshape(-1)
+
+    def copy(self, order: str = "C") -> DeviceArray:
+        """A C-contiguous copy."""
+        from .copying import copied
+
+        return copied(self)
+
+    def copy_to_host(self) -> np.ndarray[Any, Any]:
+        """A NumPy array of the same elements; waits until they are there."""
+        if not self.size:
+            return np.empty(self.shape, self.dtype)
+        source = self if self.data.is_c_contiguous() else self.copy()
+        with on(self.device):
+            stream = stream_of(self.stream)
+            host: np.ndarray[Any, Any] = source.data.copy_to_host(stream=stream)
+            if stream:
+                stream.synchronize()
+        return host
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        raise DTypeError("an array on a GPU becomes a NumPy array only by fastdl.to_host")
+
+    def __add__(self, other: DeviceArray) -> DeviceArray:
+        from .copying import added
+
+        return added(self, other)
+
+    def __getitem__(self, index: Any) -> DeviceArray:
+        """A view of a slice along the first axis."""
+        if not isinstance(index, slice) or index.step not in (None, 1) or not self.ndim:
+            raise DTypeError(
+                f"an array on a GPU takes a slice of step 1 along its first axis, got {index!r}"
+            )
+        start, stop, _ = index.indices(self.shape[0])
+        if stop <= start:
+            return empty((0, *self.shape[1:]), self.dtype, self)
+        return DeviceArray(self.data[start:stop], self.device, self.stream, self._writeable)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<DeviceArray {self.shape} {self.dtype} on GPU {self.device}>"
+
+
+def viewed(value: Any) -> DeviceArray:
+    """An array on the memory of ``value``, which is on a GPU, without a copy."""
+    if isinstance(value, DeviceArray):
+        return value
+    if hasattr(value, "__cuda_array_interface__"):
+        return _from_interface(value, value.__cuda_array_interface__)
+    if hasattr(value, "__cuda_ndarray__"):  # the simulator's own
+        return DeviceArray(value)
+    from cuda.core.utils import StridedMemoryView
+
+    # -1 asks that the producer does not wait: everything runs on the default stream then.
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)
+    dtype = np.dtype(view.dtype)
+    strides = view.strides and tuple(step * dtype.itemsize for step in view.strides)
+    interface = {
+        "shape": tuple(view.shape),
+        "typestr": dtype.str,
+        "data": (view.ptr, view.readonly),
+        "strides": strides,
+        "version": 3,
+    }
+    return _from_interface(_Interface(interface, view), interface)
+
+
+@dataclass(frozen=True)
+class _Interface:
+    """Something with ``__cuda_array_interface__`` that keeps its owner alive."""
+
+    __cuda_array_interface__: dict[str, Any]
+    owner: Any
+
+
+def _from_interface(value: Any, interface: dict[str, Any]) -> DeviceArray:
+    pointer, read_only = interface["data"]
+    if interface.get("mask") is not None:
+        raise DTypeError("an array on a GPU must be a plain one, got one with a mask")
+    stream = interface.get("stream") or 0
+    stream = 0 if stream == 1 else int(stream)
+    if SIMULATED:
+        return DeviceArray(_simulated_view(value, interface), 0, stream, not read_only)
+    device = gpu.pointer_device(pointer) if pointer else 0
+    with on(device):
+        data = cuda.as_cuda_array(value, sync=False)
+    return DeviceArray(data, device, stream, not read_only)
+
+
+def _simulated_view(value: Any, interface: dict[str, Any]) -> Any:
+    """The simulator's memory is the CPU's."""
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    array = np.asarray(type("View", (), {"__array_interface__": {**interface, "stream": None}})())
+    fake = FakeCUDAArray(array)
+    fake.owner = value
+    return fake
+
+
+def empty(shape: Shape, dtype: Any, like: DeviceArray | None = None) -> DeviceArray:
+    """Uninitialised memory of a result, on the GPU and the stream of ``like``.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the GPU has not so much left.
+    """
+    device = current_device() if like is None else like.device
+    stream = 0 if like is None else like.stream
+    with on(device):
+        try:
+            data = cuda.device_array(shape, dtype, stream=stream_of(stream))
+        except Exception as error:
+            if getattr(error, "code", None) != _OUT_OF_MEMORY and not isinstance(
+                error, MemoryError
+            ):
+                raise
+            size = prod(shape) * np.dtype(dtype).itemsize
+            raise DeviceMemoryError(
+                f"the GPU has no {size / 2**20:.1f} MiB left for an array of shape {shape} and "
+                f"{np.dtype(dtype)}; free others, or take a smaller batch"
+            ) from error
+    return DeviceArray(data, device, stream)
+
+
+def to_device(array: Any, device: int | None = None) -> DeviceArray:
+    """``array`` in a GPU's memory: a copy, or ``array`` itself where it is there already.
+
+    Parameters
+    ----------
+    array : array of float32, float64, int64 or bool
+        A NumPy array, what NumPy can read, or an array on a GPU (CuPy, PyTorch, Numba).
+    device : int, optional
+        The number of the GPU; the current one where that is not given.
+
+    Returns
+    -------
+    DeviceArray
+        C-contiguous, where it is a copy.
+
+    Raises
+    ------
+    BackendError
+        If the cuda backend does not work here.
+    DeviceMemoryError
+        If the GPU has not so much memory left.
+    """
+    if gpu.on_device(array):
+        return viewed(array)
+    host = np.asarray(array, order="C")
+    with on(current_device() if device is None else device):
+        target = empty(host.shape, host.dtype)
+        if host.size:
+            target.data.copy_to_device(host)
+    return target
+
+
+def to_host(array: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array of the elements of ``array``, which is on a GPU; waits until they are there.
+
+    A NumPy array comes back as it is.
+    """
+    return viewed(array).copy_to_host() if gpu.on_device(array) else np.asarray(array)
+
+
+class on:
+    """``with on(device)``: that GPU is the current one."""
+
+    def __init__(self, device: int) -> None:
+        several = not SIMULATED and len(gpu.gpus()) > 1
+        self._manager = cuda.gpus[device] if several else None
+
+    def __enter__(self) -> None:
+        if self._manager is not None:
+            self._manager.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._manager is not None:
+            self._manager.__exit__(*error)
+
+
+def current_device() -> int:
+    """The number of the current GPU."""
+    return 0 if SIMULATED else int(cuda.current_context().device.id)
+
+
+def stream_of(handle: int) -> Any:
+    """Numba's stream of a handle."""
+    return cuda.external_stream(handle) if handle else 0
+
+
+def check_together(arrays: dict[str, Any]) -> None:
+    """Refuse arrays of one call that are not all in one memory.
+
+    ``arrays`` are by the names that the caller knows them by; None is none.
+
+    Raises
+    ------
+    DeviceError
+        If some are the CPU's and some a GPU's, or they are on two GPUs.
+    """
+    places = {
+        name: f"on GPU {array.device}" if isinstance(array, DeviceArray) else "in the CPU's memory"
+        for name, array in arrays.items()
+        if array is not None
+    }
+    first, *others = places
+    for name in others:
+        if places[name] != places[first]:
+            raise DeviceError(
+                f"{name} must be where {first} is: {first} is {places[first]}, {name} "
+                f"{places[name]}; move one with fastdl.to_device or fastdl.to_host"
+            )
+
+
+def overlap(first: DeviceArray, second: DeviceArray) -> bool:
+    """Whether the two arrays' spans of memory meet."""
+    if not (first.size and second.size):
+        return False
+    (low, high), (other_low, other_high) = _span(first), _span(second)
+    return first.device == second.device and low < other_high and other_low < high
+
+
+def _span(array: DeviceArray) -> tuple[int, int]:
+    """The first address and the one after the last."""
+    reach = [(size - 1) * step for size, step in zip(array.shape, array.strides, strict=True)]
+    low = array.pointer + sum(step for step in reach if step < 0)
+    return low, array.pointer + sum(step for step in reach if step > 0) + array.dtype.itemsize
+
+
+def whole_memory(array: DeviceArray) -> tuple[Any, int]:
+    """The span of a strided array as a flat one, and where in it its first element stands."""
+    low, high = _span(array)
+    size = (high - low) // array.dtype.itemsize
+    offset = (array.pointer - low) // array.dtype.itemsize
+    if SIMULATED:
+        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+        memory = (ctypes.c_char * (high - low)).from_address(low)
+        return FakeCUDAArray(np.frombuffer(memory, array.dtype, size)), offset
+    interface = {
+        "shape": (size,),
+        "typestr": array.dtype.str,
+        "data": (low, False),
+        "strides": None,
+        "version": 3,
+    }
+    return cuda.as_cuda_array(_Interface(interface, array.data), sync=False), offset

@@ -1,0 +1,103 @@
+"""Activations and dropout: each element read once and written once, four at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import scalars
+from .arrays import DeviceArray
+from .launch import THREADS, blocks_for, entry, kernel
+from .target import cuda, load4, store4
+
+
+@kernel("T* T* i")
+def unary(T: Any, name: str) -> Any:
+    """``out = f(x)``. A thread has four elements; the last one what is left over as well."""
+    f = getattr(scalars, name)(T)
+
+    def run(x, out, count):
+        first = 4 * cuda.grid(1)
+        if first + 4 <= count:
+            a, b, c, d = load4(x, first)
+            store4(out, first, f(a), f(b), f(c), f(d))
+        else:
+            for e in range(first, count):
+                out[e] = f(x[e])
+
+    return run
+
+
+@kernel("T* T* T* i")
+def binary(T: Any, name: str) -> Any:
+    """``out = f(x, y)``."""
+    f = getattr(scalars, name)(T)
+
+    def run(x, y, out, count):
+        first = 4 * cuda.grid(1)
+        if first + 4 <= count:
+            a, b, c, d = load4(x, first)
+            p, q, r, s = load4(y, first)
+            store4(out, first, f(a, p), f(b, q), f(c, r), f(d, s))
+        else:
+            for e in range(first, count):
+                out[e] = f(x[e], y[e])
+
+    return run
+
+
+@kernel("T* b* T T* i")
+def masked(T: Any) -> Any:
+    """``out = mask ? x * scale : 0``."""
+    zero = T(0)
+
+    def run(x, mask, scale, out, count):
+        first = 4 * cuda.grid(1)
+        if first + 4 <= count:
+            a, b, c, d = load4(x, first)
+            store4(
+                out,
+                first,
+                a * scale if mask[first] else zero,
+                b * scale if mask[first + 1] else zero,
+                c * scale if mask[first + 2] else zero,
+                d * scale if mask[first + 3] else zero,
+            )
+        else:
+            for e in range(first, count):
+                out[e] = x[e] * scale if mask[e] else zero
+
+    return run
+
+
+def _blocks(count: int) -> int:
+    return blocks_for(-(-count // 4))
+
+
+def _unary(name: str) -> Any:
+    @entry("out")
+    def call(x: DeviceArray, out: DeviceArray) -> None:
+        unary(x.dtype, name)(_blocks(x.size), THREADS, x, out, x.size)
+
+    return call
+
+
+def _binary(name: str, second: str) -> Any:
+    def call(grad: DeviceArray, x: DeviceArray, out: DeviceArray) -> None:
+        binary(grad.dtype, name)(_blocks(grad.size), THREADS, grad, x, out, grad.size)
+
+    def of_result(grad: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+        call(grad, y, out)
+
+    return entry("out")(call if second == "x" else of_result)
+
+
+relu, sigmoid, tanh = map(_unary, ("relu", "sigmoid", "hyperbolic_tangent"))
+relu_backward = _binary("relu_backward", "x")
+sigmoid_backward = _binary("sigmoid_backward", "y")
+tanh_backward = _binary("hyperbolic_tangent_backward", "y")
+
+
+@entry("out")
+def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
+    """``x * scale`` where mask is true, else 0."""
+    masked(x.dtype)(_blocks(x.size), THREADS, x, mask, scale, out, x.size)

@@ -1,0 +1,194 @@
+"""How a kernel is written, compiled and started.
+
+A *factory* is a function of compile-time constants that returns a kernel: ``@kernel("T* T* i")``
+says its arguments. Each kernel of other constants is compiled upon its first launch. All arrays
+are flat; an index is an int32, so that no array may have 2**31 elements or more.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+
+from ...errors import ShapeError
+from .. import gpu
+from .arrays import (
+    DeviceArray,
+    check_together,
+    current_device,
+    empty,
+    on,
+    stream_of,
+    to_device,
+)
+from .target import SIMULATED
+
+#: Threads of a block of the kernels that stream through memory: a power of 2, whole warps.
+THREADS = 32 if SIMULATED else 256
+
+_SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "d": np.float64}
+_ARRAYS = {"T*": None, "D*": np.float64, "i*": np.int32, "l*": np.int64, "b*": np.uint8}
+
+#: Every factory, by name: what the compile-only tests go through.
+FACTORIES: dict[str, Factory] = {}
+
+
+class Kernel:
+    """A kernel whose constants are chosen."""
+
+    def __init__(
+        self, factory: Factory, constants: tuple[Any, ...], bounds: tuple[int, int] | None
+    ) -> None:
+        self.factory, self.constants, self.bounds = factory, constants, bounds
+        self.function = factory.function(*constants)
+        self.dtype = constants[0]
+        self._parsed = factory.arguments.split()
+        self._compiled: dict[int, Any] = {}
+
+    def signature(self) -> Any:
+        """Numba's type of each argument."""
+        from numba.cuda import types
+        from numba.cuda.np.numpy_support import from_dtype
+
+        def of(letter: str) -> Any:
+            if letter in _ARRAYS:
+                return from_dtype(np.dtype(_ARRAYS[letter] or self.dtype))[::1]
+            return from_dtype(np.dtype(_SCALARS.get(letter, self.dtype)))
+
+        return types.void(*map(of, self._parsed))
+
+    def __call__(self, blocks: Any, threads: int, *arguments: Any) -> None:
+        """Start it, on the GPU and the stream of the first array."""
+        grid = blocks if isinstance(blocks, tuple) else (blocks,)
+        if 0 in grid:
+            return
+        first = next(value for value in arguments if isinstance(value, DeviceArray))
+        with on(first.device):
+            compiled = self._compiled.get(first.device)
+            if compiled is None:
+                compiled = self._compiled[first.device] = self._compile()
+            compiled[grid, threads, stream_of(first.stream)](
+                *(self._passed(*pair) for pair in zip(self._parsed, arguments, strict=True))
+            )
+
+    def _compile(self) -> Any:
+        if SIMULATED or self.bounds is None:
+            return numba_cuda.jit(self.function)
+        return numba_cuda.jit(launch_bounds=self.bounds)(self.function)
+
+    def _passed(self, letter: str, value: Any) -> Any:
+        if letter not in _ARRAYS:
+            return _SCALARS.get(letter, self.dtype)(value)
+        if isinstance(value, DeviceArray):
+            value = value.reshape(-1).data
+            if value.dtype == np.bool_:
+                value = value.view(np.uint8)
+        return value
+
+
+class Factory:
+    """Makes kernels of one text, and keeps them."""
+
+    def __init__(self, function: Callable[..., Any], arguments: str, bounds: Any) -> None:
+        self.function, self.arguments, self.bounds = function, arguments, bounds
+        self._made: dict[tuple[Any, ...], Kernel] = {}
+
+    def __call__(self, dtype: Any, *constants: Any) -> Kernel:
+        """The kernel for arrays of ``dtype``."""
+        key = (np.dtype(dtype).type, *constants)
+        made = self._made.get(key)
+        if made is None:
+            bounds = self.bounds(*key) if callable(self.bounds) else self.bounds
+            made = self._made[key] = Kernel(self, key, bounds)
+        return made
+
+
+def kernel(arguments: str, bounds: Any = None) -> Callable[[Callable[..., Any]], Factory]:
+    """Declare a factory: ``arguments`` of its kernels, one letter each.
+
+    ``T`` is the dtype, ``i`` int32, ``u`` uint32, ``d`` and ``D`` float64, ``l`` int64, ``b`` a byte;
+    a star says array. ``bounds`` is (threads of a block, blocks that a multiprocessor shall
+    hold), from which the compiler takes how many registers a thread may have; or a function of
+    the constants.
+    """
+
+    def declare(function: Callable[..., Any]) -> Factory:
+        factory = Factory(function, arguments, bounds)
+        FACTORIES[f"{function.__module__.rpartition('.')[2]}.{function.__name__}"] = factory
+        return factory
+
+    return declare
+
+
+@cache
+def processors() -> int:
+    """Multiprocessors of the current GPU."""
+    return 2 if SIMULATED else gpu.gpus()[current_device()].processors
+
+
+def blocks_for(items: int, threads: int = THREADS) -> int:
+    """Blocks of ``threads`` threads so that each item has a thread."""
+    return -(-items // threads)
+
+
+_warned = False
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "the cuda backend was given arrays in the CPU's memory: each call copies them to the "
+            "GPU and the result back; keep them there with fastdl.to_device",
+            stacklevel=5,
+        )
+
+
+def entry(*outputs: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A function of the backend's table, its ``outputs`` being the arrays that it writes.
+
+    It is written for arrays on the GPU. Called with NumPy arrays it copies them there and the
+    outputs back.
+    """
+
+    def declare(function: Callable[..., None]) -> Callable[..., None]:
+        names = list(inspect.signature(function).parameters)
+
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> None:
+            values = dict(zip(names, args, strict=False)) | options
+            arrays = {
+                name: value
+                for name, value in values.items()
+                if isinstance(value, (np.ndarray, DeviceArray))
+            }
+            for name, array in arrays.items():
+                if array.size >= 2**31:
+                    raise ShapeError(
+                        f"{name} must have fewer than 2**31 elements on the cuda backend, "
+                        f"got shape {array.shape}"
+                    )
+            check_together(arrays)
+            if not any(isinstance(array, np.ndarray) for array in arrays.values()):
+                function(**values)
+                return
+            _warn_once()
+            moved = {
+                name: empty(array.shape, array.dtype) if name in outputs else to_device(array)
+                for name, array in arrays.items()
+            }
+            function(**{**values, **moved})
+            for name in outputs:
+                if name in arrays:
+                    np.copyto(arrays[name], moved[name].copy_to_host())
+
+        return call
+
+    return declare

@@ -1,0 +1,276 @@
+"""What the CPU backends leave to NumPy, for arrays on a GPU.
+
+`fastdl.functional.on_device` calls them, with arguments that are checked and dense.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..table import Activation
+from . import conv, norm
+from .arrays import DeviceArray, empty, to_device
+from .blocks import block_sum
+from .conv import Product
+from .elementwise import masked
+from .gemm import pack
+from .launch import THREADS, blocks_for, entry, kernel
+from .softmax import log_softmax, softmax
+from .target import cuda
+
+
+@kernel("T* T* T T i")
+def move_average(T: Any) -> Any:
+    """``running = (1 - momentum) * running + share * batch``."""
+    one = T(1)
+
+    def run(running, batch, momentum, share, count):
+        e = cuda.grid(1)
+        if e < count:
+            running[e] = (one - momentum) * running[e] + share * batch[e]
+
+    return run
+
+
+@kernel("T* l* T* T i i")
+def losses(T: Any) -> Any:
+    """``-(1 - s) log p[target] - s / K sum(log p)`` of each row, s the smoothing."""
+    one = T(1)
+
+    def run(log_p, target, out, smoothing, rows, classes):
+        row = cuda.grid(1)
+        if row < rows:
+            loss = -log_p[row * classes + target[row]]
+            if smoothing > 0:
+                total = T(0)
+                for k in range(classes):
+                    total += log_p[row * classes + k]
+                loss = (one - smoothing) * loss - smoothing / T(classes) * total
+            out[row] = loss
+
+    return run
+
+
+@kernel("T* T* d i", bounds=(THREADS, 4))
+def mean(T: Any) -> Any:
+    """``sum(x) * share``, by one block, in double precision."""
+    summed = block_sum(THREADS)
+
+    def run(x, out, share, count):
+        scratch = cuda.shared.array(32, np.float64)
+        total = 0.0
+        for e in range(cuda.threadIdx.x, count, THREADS):
+            total += x[e]
+        total = summed(total, scratch)
+        if cuda.threadIdx.x == 0:
+            out[0] = total * share
+
+    return run
+
+
+@kernel("T* l* T* T T i i i")
+def loss_gradient(T: Any) -> Any:
+    """``p = upstream * (p - s / K - (1 - s) [k == target])``, in place."""
+    one, zero = T(1), T(0)
+
+    def run(p, target, upstream, smoothing, share, each, count, classes):
+        e = cuda.grid(1)
+        if e < count:
+            row = e // classes
+            hit = one - smoothing if e - row * classes == target[row] else zero
+            value = p[e] - smoothing / T(classes) - hit
+            p[e] = value * (upstream[row] * share if each else share)
+
+    return run
+
+
+@kernel("b* u u u u i i")
+def draw(T: Any) -> Any:
+    """``out[e] = random number e >= least``: Philox 4x32-10, four numbers a thread.
+
+    J. Salmon, M. Moraes, R. Dror and D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+    SC 2011, section 3.3. The counter is the thread's number, the key the seed.
+    """
+
+    def run(out, key_low, key_high, least, call, count, spare):
+        thread = cuda.grid(1)
+        if 4 * thread < count:
+            a, b, c, d = np.uint32(thread), np.uint32(call), np.uint32(0), np.uint32(0)
+            low, high = np.uint32(key_low), np.uint32(key_high)
+            for _ in range(10):
+                left = np.uint64(0xD2511F53) * np.uint64(a)
+                right = np.uint64(0xCD9E8D57) * np.uint64(c)
+                a = np.uint32(right >> np.uint64(32)) ^ b ^ low
+                c = np.uint32(left >> np.uint64(32)) ^ d ^ high
+                b = np.uint32(right & np.uint64(0xFFFFFFFF))
+                d = np.uint32(left & np.uint64(0xFFFFFFFF))
+                low = np.uint32((np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF))
+                high = np.uint32((np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF))
+            first = 4 * thread
+            out[first] = np.uint8(1) if a >= least else np.uint8(0)
+            if first + 1 < count:
+                out[first + 1] = np.uint8(1) if b >= least else np.uint8(0)
+            if first + 2 < count:
+                out[first + 2] = np.uint8(1) if c >= least else np.uint8(0)
+            if first + 3 < count:
+                out[first + 3] = np.uint8(1) if d >= least else np.uint8(0)
+
+    return run
+
+
+def drawn_mask(shape: tuple[int, ...], p: float, seed: int, like: DeviceArray) -> DeviceArray:
+    """Booleans that are False with probability ``p``."""
+    mask = empty(shape, np.bool_, like)
+    # A number below p * 2**32 drops its element; p = 1 drops the largest number's too, below.
+    least = min(round(p * 2**32), 2**32 - 1)
+    draw(np.uint8)(
+        blocks_for(-(-mask.size // 4)), THREADS, mask, seed & 0xFFFFFFFF, seed >> 32, least, 0,
+        mask.size, 0,
+    )  # fmt: skip
+    return mask
+
+
+def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
+    """``x * scale`` where mask is true, else 0."""
+    masked(x.dtype)(blocks_for(-(-x.size // 4)), THREADS, x, mask, scale, out, x.size)
+
+
+def batch_norm(
+    x: DeviceArray,
+    running_mean: DeviceArray | None,
+    running_var: DeviceArray | None,
+    weight: DeviceArray | None,
+    bias: DeviceArray | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    activation: Activation,
+    out: DeviceArray,
+) -> tuple[DeviceArray, DeviceArray]:
+    """Normalise x (N, C, S); the mean and the inverse deviation that were taken."""
+    batch, channels, size = x.shape
+
+    def vector() -> DeviceArray:
+        return empty((channels,), x.dtype, x)
+
+    if training:
+        mean, var = vector(), vector()
+        norm.batch_norm_train(x, weight, bias, eps, activation, out, mean, var)
+        count = batch * size
+        for running, taken, share in (
+            (running_mean, mean, momentum),
+            (running_var, var, momentum * count / (count - 1)),
+        ):
+            if running is not None:
+                move_average(x.dtype)(
+                    blocks_for(channels), THREADS, running, taken, momentum, share, channels
+                )
+    else:
+        assert running_mean is not None
+        assert running_var is not None
+        mean, var = running_mean.copy(), running_var
+    inv_std, scale, shift = norm.factors(var, weight, bias, eps)
+    if not training:
+        norm.scale_and_shift(x, mean, scale, shift, activation, out)
+    return mean, inv_std
+
+
+def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
+    """``out[n, c, ...] += bias[c]``, in place."""
+    flat = out.reshape(out.shape[0], out.shape[1], -1)
+    zeros, ones = (to_device(np.full(bias.shape, value, bias.dtype)) for value in (0, 1))
+    norm.scale_and_shift(flat, zeros, ones, bias, None, flat)
+
+
+def cross_entropy(
+    x: DeviceArray, target: DeviceArray, smoothing: float, reduction: str
+) -> DeviceArray:
+    """The loss of each row, or their mean or sum, a scalar array on the GPU."""
+    rows, classes = x.shape
+    log_p, each = empty(x.shape, x.dtype, x), empty((rows,), x.dtype, x)
+    log_softmax(x, log_p)
+    losses(x.dtype)(blocks_for(rows), THREADS, log_p, target, each, smoothing, rows, classes)
+    if reduction == "none":
+        return each
+    out = empty((1,), x.dtype, x)
+    mean(x.dtype)(1, THREADS, each, out, 1 / rows if reduction == "mean" else 1, rows)
+    return out
+
+
+def cross_entropy_backward(
+    x: DeviceArray,
+    target: DeviceArray,
+    smoothing: float,
+    share: float,
+    upstream: DeviceArray | None,
+) -> DeviceArray:
+    """``softmax(x)`` less the target's distribution, times ``share`` and each row's ``upstream``."""
+    grad = empty(x.shape, x.dtype, x)
+    softmax(x, grad)
+    loss_gradient(x.dtype)(
+        blocks_for(x.size), THREADS, grad, target, upstream or grad, smoothing, share,
+        upstream is not None, x.size, x.shape[1],
+    )  # fmt: skip
+    return grad
+
+
+@entry("out")
+def linear(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray) -> None:
+    """``out = x @ weight.T + bias``: x (R, I), weight (O, I)."""
+    transposed = _transposed(weight)
+    _product(x, (x.shape[1], 1), transposed, out)
+    if bias is not None:
+        add_channels(out.reshape(out.shape[0], out.shape[1], 1), bias)
+
+
+@entry("out")
+def linear_grad_input(grad: DeviceArray, weight: DeviceArray, out: DeviceArray) -> None:
+    """``out = grad @ weight``."""
+    _product(grad, (grad.shape[1], 1), weight, out)
+
+
+@entry("out")
+def linear_grad_weight(grad: DeviceArray, x: DeviceArray, out: DeviceArray) -> None:
+    """``out = grad.T @ x``."""
+    _product(grad, (1, grad.shape[1]), x, out)
+
+
+def linear_grad_bias(grad: DeviceArray, out: DeviceArray) -> None:
+    """Sum of the rows of grad."""
+    norm.channel_sum(grad.reshape(*grad.shape, 1), out)
+
+
+def _transposed(matrix: DeviceArray) -> DeviceArray:
+    """A copy of ``matrix`` with rows and columns exchanged."""
+    rows, columns = matrix.shape
+    out = empty((columns, rows), matrix.dtype, matrix)
+    taps = conv._device_taps(_rows_of, (1, 0, columns, 0), 1, matrix.device)
+    pack(matrix.dtype)(
+        blocks_for(out.size), THREADS, matrix, taps, out, out.size, rows, rows, columns, 0, columns
+    )
+    return out
+
+
+def _rows_of(key: tuple[int, int, int, int]) -> Any:
+    """Taps of a matrix product: row k of B is ``k * step_b`` on, of A ``k * step_a``."""
+    step_a, step_b, depth, _ = key
+    k = np.arange(depth)
+    return np.stack([k * step_b, 0 * k, 0 * k, k * step_a], axis=1)
+
+
+def _product(
+    left: DeviceArray, steps: tuple[int, int], right: DeviceArray, out: DeviceArray
+) -> None:
+    """``out[m][p] = sum_k left[m][k] * right[k][p]``; left's steps in m and in k are given."""
+    rows, columns = out.shape
+    depth = right.shape[0]
+    if not out.size:
+        return
+    straight = columns % 4 == 0
+    plan = Product(
+        depth, 1, rows, 0, steps[0], columns, 1, columns, 1, 1, 0, 0, 1, columns, 0, 0, 0, columns,
+        columns, 1, 1, 0, 0, straight, straight,
+    )  # fmt: skip
+    conv.multiply(plan, _rows_of, (steps[1], columns, depth, 0), left, right, None, None, out)

@@ -1,0 +1,65 @@
+"""What kernels are written in: numba.cuda and the instructions beside it, real or simulated."""
+
+from __future__ import annotations
+
+from numba.cuda.core import config
+
+#: Whether Numba simulates the GPU (NUMBA_ENABLE_CUDASIM=1): slow, for tests.
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if SIMULATED:
+    from .simulated import (
+        cuda,
+        device,
+        exp,
+        inlined,
+        load4,
+        log,
+        mma_bf16,
+        mma_tf32,
+        quotient,
+        shuffle_xor,
+        sqrt,
+        store4,
+        tanh,
+        to_bf16x2,
+        to_tf32,
+    )
+else:
+    from numba import cuda
+
+    from .instructions import (
+        device,
+        exp,
+        inlined,
+        load4,
+        log,
+        mma_bf16,
+        mma_tf32,
+        quotient,
+        shuffle_xor,
+        sqrt,
+        store4,
+        tanh,
+        to_bf16x2,
+        to_tf32,
+    )
+
+__all__ = [
+    "SIMULATED",
+    "cuda",
+    "device",
+    "exp",
+    "inlined",
+    "load4",
+    "log",
+    "mma_bf16",
+    "mma_tf32",
+    "quotient",
+    "shuffle_xor",
+    "sqrt",
+    "store4",
+    "tanh",
+    "to_bf16x2",
+    "to_tf32",
+]

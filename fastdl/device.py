@@ -1,0 +1,67 @@
+"""Arrays to a GPU and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .backends import gpu
+from .backends.registry import get
+from .backends.table import Array
+
+
+def to_device(array: Any, device: int | None = None) -> Any:
+    """``array`` in a GPU's memory: a copy, or a view where it is on one already.
+
+    Every function of fastdl takes it and gives its results there. Another library takes it by
+    ``__cuda_array_interface__``, without a copy.
+
+    Parameters
+    ----------
+    array : array
+        A NumPy array, what NumPy can read, or an array on a GPU (CuPy, PyTorch, Numba).
+    device : int, optional
+        The number of the GPU; the current one where none is given.
+
+    Returns
+    -------
+    DeviceArray
+        See `fastdl.backends.cuda.arrays`.
+
+    Raises
+    ------
+    BackendError
+        If the cuda backend does not work here; the message says why.
+    DeviceMemoryError
+        If the GPU has not so much memory left.
+    """
+    get("cuda")
+    from .backends.cuda import arrays
+
+    return arrays.to_device(array, device)
+
+
+def to_host(array: ArrayLike) -> Array:
+    """A NumPy array of what ``array`` on a GPU holds; waits until that is computed.
+
+    Raises
+    ------
+    BackendError
+        If ``array`` is on a GPU and the cuda backend does not work here.
+
+    Examples
+    --------
+    An array of the CPU comes back as it is:
+
+    >>> import fastdl
+    >>> fastdl.to_host([1.0, 2.0])
+    array([1., 2.])
+    """
+    if not gpu.on_device(array):
+        return np.asarray(array)
+    get("cuda")
+    from .backends.cuda import arrays
+
+    return arrays.to_host(array)

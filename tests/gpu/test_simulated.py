@@ -1,0 +1,205 @@
+"""Arrays on a simulated GPU, through the public functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import assert_close, normal
+
+import fastdl
+from fastdl.backends import gpu
+
+if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
+    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
+
+from fastdl.backends.cuda import arrays, launch
+
+X = normal((4, 3, 6, 6), np.float32, 1)
+WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
+CHANNELS = abs(normal((3,), np.float32, 3))
+TARGET = np.array([0, 2, 1, 4, 3])
+
+
+def _moved(value: Any) -> Any:
+    return fastdl.to_device(value) if isinstance(value, np.ndarray) else value
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_back, value))
+    assert isinstance(value, arrays.DeviceArray)
+    return fastdl.to_host(value)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "options"),
+    [
+        (fastdl.conv2d, (X, WEIGHT, WEIGHT[:, 0, 0, 0]), {"stride": 2, "padding": 1}),
+        (fastdl.conv2d_backward, (normal((4, 5, 4, 4), np.float32), X, WEIGHT), {}),
+        (fastdl.conv_transpose2d, (normal((2, 5, 4, 4), np.float32), WEIGHT, CHANNELS), {}),
+        (fastdl.linear, (normal((7, 10), np.float32), normal((6, 10), np.float32)), {}),
+        (fastdl.linear, (normal((2, 3, 10), np.float32), normal((8, 10), np.float32)), {}),
+        (
+            fastdl.linear_backward,
+            (normal((7, 6), np.float32), normal((7, 10), np.float32), normal((6, 10), np.float32)),
+            {},
+        ),
+        (
+            fastdl.batch_norm,
+            (X, CHANNELS, CHANNELS, CHANNELS, CHANNELS),
+            {"activation": "relu", "return_stats": True},
+        ),
+        (fastdl.batch_norm_backward, (X, X, CHANNELS, CHANNELS, CHANNELS), {}),
+        (fastdl.cross_entropy, (normal((5, 6), np.float32), TARGET), {"reduction": "none"}),
+        (
+            fastdl.cross_entropy_backward,
+            (normal((5, 6), np.float32), TARGET),
+            {"label_smoothing": 0.1},
+        ),
+        (fastdl.softmax, (X,), {}),
+        (fastdl.relu, (X,), {}),
+        (fastdl.relu, (X.transpose(0, 2, 3, 1)[:, ::-2],), {}),
+        (fastdl.max_pool2d, (X, 2), {}),
+        (fastdl.avg_pool2d, (X, 3, 2, 1), {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_arrays_on_the_gpu_stay_there(function: Any, args: Any, options: Any) -> None:
+    found = _back(function(*map(_moved, args), **options))
+    assert_close(found, function(*args, **options, backend="reference"), np.float32, slack=2)
+
+
+def test_the_loss_is_a_number_of_the_host() -> None:
+    x = normal((5, 6), np.float32)
+    loss = fastdl.cross_entropy(fastdl.to_device(x), TARGET)
+    assert loss == pytest.approx(fastdl.cross_entropy(x, TARGET), rel=1e-6)
+
+
+def test_running_statistics_move_in_place() -> None:
+    mean, var = np.zeros(3, np.float32), np.ones(3, np.float32)
+    on_gpu = fastdl.to_device(mean), fastdl.to_device(var)
+    fastdl.batch_norm(fastdl.to_device(X), *on_gpu, training=True)
+    fastdl.batch_norm(X, mean, var, training=True, backend="reference")
+    assert_close(tuple(map(fastdl.to_host, on_gpu)), (mean, var), np.float32, slack=2)
+
+
+def test_dropout_draws_on_the_gpu() -> None:
+    x = fastdl.to_device(np.ones((50, 101), np.float32))
+    y, mask = map(fastdl.to_host, fastdl.dropout(x, 0.3, rng=0, return_mask=True))
+    assert abs(mask.mean() - 0.7) < 0.03
+    np.testing.assert_allclose(y, mask / np.float32(0.7), rtol=1e-6)
+    again = fastdl.to_host(fastdl.dropout(x, 0.3, rng=0))
+    np.testing.assert_array_equal(again, y)
+
+
+@pytest.mark.parametrize(("name", "bar"), [("tf32", 1e-3), ("bf16", 8e-3)])
+def test_tensor_cores(name: str, bar: float) -> None:
+    x, bias = normal((1, 3, 5, 7), np.float32, 1), normal((5,), np.float32, 3)
+    with fastdl.use_precision(name):
+        out = fastdl.to_host(fastdl.conv2d(*map(_moved, (x, WEIGHT, bias)), padding=1))
+    truth = fastdl.conv2d(x, WEIGHT, bias, padding=1, backend="reference")
+    error = np.linalg.norm(out - truth) / np.linalg.norm(truth)
+    assert bar / 50 < error < bar
+    with pytest.raises(fastdl.ArgumentError, match="precision must be one of float32, tf32"):
+        fastdl.use_precision("half").__enter__()
+
+
+class Foreign:
+    """Another library's array, on the simulated GPU."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        interface = array.__array_interface__
+        self.__cuda_array_interface__ = {**interface, "version": 3, "stream": 1}
+
+
+def test_another_library_s_array_comes_in_without_a_copy() -> None:
+    array = X.copy()
+    out = fastdl.relu(Foreign(array))
+    np.testing.assert_array_equal(fastdl.to_host(out), np.maximum(X, 0))
+    interface = fastdl.to_device(Foreign(array)).__cuda_array_interface__
+    assert interface["data"][0] == array.ctypes.data
+    assert interface["shape"] == X.shape
+    target = np.zeros_like(X)
+    fastdl.relu(Foreign(array), out=Foreign(target))
+    np.testing.assert_array_equal(target, np.maximum(X, 0))
+
+
+def test_arrays_in_two_memories_are_an_error() -> None:
+    with pytest.raises(fastdl.DeviceError, match="weight must be where x is: x is on GPU 0"):
+        fastdl.conv2d(fastdl.to_device(X), WEIGHT)
+    with pytest.raises(fastdl.DeviceError, match="one memory"):
+        fastdl.conv2d(X, fastdl.to_device(WEIGHT), backend="reference")
+    with pytest.raises(fastdl.BackendError, match="backend must be 'cuda'"):
+        fastdl.relu(fastdl.to_device(X), backend="reference")
+
+
+def test_arrays_on_two_gpus_are_an_error() -> None:
+    there = fastdl.to_device(WEIGHT)
+    there.device = 1
+    with pytest.raises(fastdl.DeviceError, match="x is on GPU 0, weight on GPU 1"):
+        fastdl.conv2d(fastdl.to_device(X), there)
+
+
+def test_a_gpu_without_memory_is_an_error_and_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        error = RuntimeError("out of memory")
+        error.code = 2  # type: ignore[attr-defined]
+        raise error
+
+    x = fastdl.to_device(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays.cuda, "device_array", full)
+        with pytest.raises(fastdl.DeviceMemoryError, match=r"no 0\.0 MiB left.*\(4, 3, 6, 6\)"):
+            fastdl.relu(x)
+    assert fastdl.relu(x).shape == X.shape
+
+
+def test_arrays_of_the_host_are_copied_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_warned", False)
+    with fastdl.use_backend("cuda"):
+        with pytest.warns(UserWarning, match=r"fastdl\.to_device") as told:
+            out = [fastdl.relu(X), fastdl.relu(X)]
+        assert len(told) == 1
+    assert isinstance(out[1], np.ndarray)
+
+
+def test_a_network_trains_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps on the GPU are those of the reference; nothing but the loss comes back."""
+    x, target = normal((6, 2, 6, 6), np.float32, 1), np.array([0, 1, 2, 0, 1, 2])
+    start = [normal((3, 2, 3, 3), np.float32, 2), normal((3, 27), np.float32, 3) / 9]
+    losses: dict[str, list[float]] = {}
+    copies: list[Any] = []
+    real = arrays.DeviceArray.copy_to_host
+    monkeypatch.setattr(
+        arrays.DeviceArray, "copy_to_host", lambda self: copies.append(self.size) or real(self)
+    )
+    for place in ("host", "device"):
+        move = fastdl.to_device if place == "device" else np.copy
+        data, (filters, matrix) = move(x), map(move, start)
+        losses[place] = []
+        for _ in range(3):
+            planes = fastdl.conv2d(data, filters, padding=1, activation="relu")
+            pooled, indices = fastdl.max_pool2d(planes, 2, return_indices=True)
+            flat = pooled.reshape(6, 27)
+            scores = fastdl.linear(flat, matrix)
+            losses[place].append(float(fastdl.cross_entropy(scores, target)))
+            grad = fastdl.cross_entropy_backward(scores, target)
+            grad, grad_matrix, _ = fastdl.linear_backward(grad, flat, matrix)
+            grad = fastdl.max_pool2d_backward(grad.reshape(6, 3, 3, 3), indices, planes.shape)
+            grad = fastdl.relu_backward(grad, planes)
+            _, grad_filters, _ = fastdl.conv2d_backward(grad, data, filters, padding=1)
+            _descend([filters, matrix], [grad_filters, grad_matrix], place)
+    assert copies == [1, 1, 1]
+    np.testing.assert_allclose(losses["device"], losses["host"], rtol=1e-5)
+
+
+def _descend(params: list[Any], grads: list[Any], place: str) -> None:
+    from fastdl.backends import registry
+    from fastdl.backends.table import OptimizerStep
+
+    kernels = registry.get("cuda" if place == "device" else "reference")
+    step = OptimizerStep(rule="sgd", lr=0.1, beta1=0.0, beta2=0.0, eps=0.0, step=1, grad_scale=1.0)
+    kernels.optimizer_step(step, params, grads, [], [], np.zeros((2, 3)))
