@@ -32,11 +32,12 @@ import fastdl
 from fastdl import models, nn, optim
 from fastdl.bench.machine import describe
 from fastdl.bench.memory import freed_memory_is_kept, start_again_keeping_freed_memory
-from fastdl.bench.record import FOLDER
+from fastdl.bench.record import FOLDER as RESULTS
 from fastdl.bench.timing import Timing, interleaved
 from fastdl.geometry import Shape
 from fastdl.packages import needed
 
+FOLDER = RESULTS / "training"
 RATE, MOMENTUM = 1e-3, 0.9
 #: Steps of a process whose memory is asked for: the first two make what the others use.
 STEPS_FOR_MEMORY = 4
@@ -314,7 +315,7 @@ def save(results: Sequence[Result], reuse: bool) -> Path:
         "geometric_mean": geometric_mean([result.ratio for result in results]),
         "results": [asdict(result) | {"ratio": result.ratio} for result in results],
     }
-    path = FOLDER / f"training-{date:%Y%m%dt%H%M%S}-{memory}.json"
+    path = FOLDER / f"{date:%Y%m%dt%H%M%S}-{memory}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
     return path

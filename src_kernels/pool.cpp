@@ -464,7 +464,7 @@ class SpreadWindows {
   // Whether the first rows of windows are such, in an output whose rows fit.
   static bool serves(const AdaptiveGeometry& g, const int64_t* indices) {
     auto fits = [](int64_t size, int64_t windows) {
-      return size > kernel && 2 * (windows - 1) - pad < size && 2 * windows + 3 >= size;
+      return size > kernel && 2 * (windows - 1) - pad < size && size + pad <= 2 * windows + 2;
     };
     if (!fits(g.height, g.out_h) || !fits(g.width, g.out_w) || g.out_w < 2 * kLanes<T> ||
         g.height * g.width >= int64_t{1} << 31 || g.width > RowWriter<T>::kLongest - kLanes<T>)

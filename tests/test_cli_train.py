@@ -258,7 +258,7 @@ def test_tqdm_is_not_needed_without_the_bar(tmp_path, few, monkeypatch):
         (["--lr", "fast"], "argument --lr: must be a number, got 'fast'"),
         (["--seed", "-1"], "argument --seed: must be from 0 to .*, got -1"),
         (["--threads", "0"], "argument --threads: must be from 1 to 1024, got 0"),
-        (["--backend", "cuda"], "argument --backend: invalid choice: 'cuda'"),
+        (["--backend", "opencl"], "argument --backend: invalid choice: 'opencl'"),
         (["--speed"], "unrecognized arguments: --speed"),
         (["--data", "imagenet:x"], r"--data: must be digits \| mnist:PATH .*, got 'imagenet:x'"),
         (["--data", "mnist"], "--data: must be mnist:PATH, the folder of its files, got 'mnist'"),

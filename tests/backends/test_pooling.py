@@ -126,6 +126,16 @@ def test_max_gradients_of_any_indices(
     )
 
 
+def test_max_gradients_of_windows_further_apart(dtype: type, fast_backend: str) -> None:
+    """As many values are reached as with windows of stride 2, one of them by a row of no window."""
+    shape, (rows, columns) = (2, 2, 9, 39), (3, 18)
+    corners = 2 * np.arange(rows)[:, np.newaxis] * shape[3] + 2 * np.arange(columns)
+    indices = np.broadcast_to(corners + 2, (*shape[:2], rows, columns)).copy()
+    indices[-1, -1, 1, 0] = corners[1, 0] + 2 * shape[3]
+    indices[-1, -1, 0, 0] = 8 * shape[3] + 20
+    _check_max_gradient(indices, shape, dtype, fast_backend)
+
+
 @pytest.mark.parametrize("value", [-1, 9 * 75, 2**32, 2**32 + 1, -(2**63), 2**63 - 1])
 def test_max_gradients_of_indices_out_of_range(value: int, dtype: type, fast_backend: str) -> None:
     for kernel, padding in ((2, 0), (3, 0), (3, 1), (2, 1)):
