@@ -29,6 +29,7 @@ FAMILIES = (
     "conv_backward.cpp",
     "depthwise.cpp",
     "limits.cpp",
+    "linear.cpp",
     "norm.cpp",
     "optimizer.cpp",
     "pool.cpp",

@@ -1,8 +1,8 @@
 """Learning rate: too large diverges, too small crawls, a falling one wins.
 
 The same network and images, four times: momentum with a constant rate that is
-too large, too small, and about right, and with the right one falling to zero
-along half a cosine.
+too large, too small, and in between, where it learns and never settles; and with
+that one falling to zero along half a cosine.
 
 Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts",
 2017, equation 5.
@@ -38,21 +38,21 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         argv, __doc__, "folder of MNIST's files (default: scikit-learn's digits)"
     )
     train, test, name = common.digit_images(args, 600 if args.quick else 12000)
-    epochs = 6 if args.quick else 40 if len(train.x) < 2000 else 5
-    batch, width = 64, 5 if args.quick else 20
+    epochs = 12 if args.quick else 40 if len(train.x) < 2000 else 5
+    batch, width = 32, 5 if args.quick else 20
     updates = epochs * -(-len(train.x) // batch)
     cases = {
         "too large: 1": (common.RED, optim.Constant(1.0)),
         "too small: 0.0001": (common.ORANGE, optim.Constant(1e-4)),
-        "constant: 0.05": (common.GREEN, optim.Constant(0.05)),
-        "0.05 falling to 0": (common.BLUE, optim.Cosine(0.05, updates)),
+        "constant: 0.1": (common.GREEN, optim.Constant(0.1)),
+        "0.1 falling to 0": (common.BLUE, optim.Cosine(0.1, updates)),
     }
     picture = common.figure("Learning rate: the same network, four times")
     axes = picture.subplots()
     figures = {}
     for label, (colour, schedule) in cases.items():
         net = network(train.x.shape[1:])
-        optimizer = optim.Momentum(0.05, 0.9)
+        optimizer = optim.Momentum(0.1, 0.9)
         epoch_losses = common.fit(
             net, optimizer, train, epochs=epochs, batch_size=batch, schedule=schedule
         )

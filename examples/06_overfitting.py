@@ -25,6 +25,7 @@ def network(inputs: int, dropout: float) -> nn.Layer:
     rng = np.random.default_rng(0)
     return nn.Sequential(
         nn.Flatten(),
+        nn.Dropout(dropout, rng=rng),
         nn.Linear(inputs, 256, rng=rng),
         nn.ReLU(),
         nn.Dropout(dropout, rng=rng),
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         "no regularisation": (0.0, None),
         "L1": (0.0, optim.L1(2e-3)),
         "L2": (0.0, optim.L2(0.03)),
-        "dropout": (0.7, None),
+        "dropout": (0.5, None),
     }
     picture = common.figure(
         f"{IMAGES} images ({name}): overfitting, and three ways against it", 9, 5

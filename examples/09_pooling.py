@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         argv, __doc__, "folder of MNIST's files (default: scikit-learn's digits)"
     )
     train, test, name = common.digit_images(args, 600 if args.quick else 10000)
+    batch = 64
     epochs = 4 if args.quick else 15 if len(train.x) < 2000 else 2
+    schedule = optim.Cosine(5e-3, epochs * -(-len(train.x) // batch))
     shape = train.x.shape[1:]
     networks = {
         "fully connected": (common.RED, fully_connected(shape)),
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         axes.set(xticks=[], yticks=[])
     axes, figures = below.subplots(), {}
     for label, (colour, net) in networks.items():
-        for _ in common.fit(net, optim.Adam(2e-3), train, epochs=epochs):
+        for _ in common.fit(
+            net, optim.Adam(), train, epochs=epochs, batch_size=batch, schedule=schedule
+        ):
             pass
         count = sum(array.size for array in net.parameters().values())
         wrong = common.error(net, test)

@@ -19,8 +19,6 @@ import numpy as np
 
 from fastdl import ArgumentError, data, models, nn, optim
 
-BATCH = 64
-
 
 def main(argv: Sequence[str] | None = None) -> common.Figures:
     args = common.arguments(
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
             "the binary version): name its folder with --data PATH"
         )
     cifar = data.load_cifar10(args.data)
-    count, epochs = (400, 6) if args.quick else (15000, 4)
+    count, epochs, batch = (270, 8, 16) if args.quick else (12000, 4, 64)
     normalize = data.Normalize.of(cifar.train)
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(cifar.train.y))[:count]
@@ -44,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
     net = models.alexnet_32(classes=len(cifar.classes), rng=0)
     loader = data.Loader(
         train,
-        BATCH,
+        batch,
         transforms=(data.RandomCrop(2), data.HorizontalFlip()),
         normalize=normalize,
     )
     updates = epochs * len(loader)
-    optimizer = optim.Nesterov(0.01, 0.9, regularizer=optim.L2(5e-4), max_norm=5.0)
-    schedule = optim.Cosine(0.01, updates, warmup=updates // 10)
+    optimizer = optim.Nesterov(0.02, 0.9, regularizer=optim.L2(5e-4), max_norm=5.0)
+    schedule = optim.Cosine(0.02, updates, warmup=updates // 10)
     errors = [(0, common.error(net, seen), common.error(net, test))]
     for number, _ in enumerate(
         common.fit(net, optimizer, loader, epochs=epochs, schedule=schedule), start=1

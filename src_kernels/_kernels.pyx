@@ -78,6 +78,8 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void* second
         int64_t size
         double l1, l2, decay
+    cppclass LinearGeometry:
+        int64_t batch, inputs, outputs
     cppclass Table:
         const char* name
         int conv2d_algorithm(Dtype, const ConvGeometry*, int, bint, int)
@@ -107,6 +109,9 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
                       double, const NormGeometry*, Activation, void*, int)
         void batch_norm_backward(Dtype, const void*, const void*, const void*, const void*,
                                  const void*, bint, const NormGeometry*, void*, void*, void*, int)
+        void linear(Dtype, const void*, const void*, const void*, const LinearGeometry*, void*, int)
+        void linear_grad_input(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
+        void linear_grad_weight(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
         void activate(Dtype, Activation, const void*, int64_t, void*, int)
         void activate_backward(Dtype, Activation, const void*, const void*, int64_t, void*, int)
         void dropout(Dtype, const void*, const uint8_t*, double, int64_t, void*, int)
@@ -778,6 +783,40 @@ def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, 
                                   PyArray_DATA(mean), PyArray_DATA(inv_std), w, training, &g,
                                   PyArray_DATA(grad_x), PyArray_DATA(grad_weight),
                                   PyArray_DATA(grad_bias), n)
+
+
+# --- linear ---------------------------------------------------------------------
+
+
+cdef LinearGeometry linear_geometry(ndarray x, ndarray out) noexcept:
+    cdef LinearGeometry g
+    g.batch, g.inputs, g.outputs = PyArray_DIM(x, 0), PyArray_DIM(x, 1), PyArray_DIM(out, 1)
+    return g
+
+
+def linear(ndarray x, ndarray weight, bias, ndarray out):
+    cdef LinearGeometry g = linear_geometry(x, out)
+    cdef void* b = address_of(bias)
+    cdef int n = threads()
+    with nogil:
+        table.linear(dtype_of(x), PyArray_DATA(x), PyArray_DATA(weight), b, &g, PyArray_DATA(out),
+                     n)
+
+
+def linear_grad_input(ndarray grad, ndarray weight, ndarray out):
+    cdef LinearGeometry g = linear_geometry(out, grad)
+    cdef int n = threads()
+    with nogil:
+        table.linear_grad_input(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight), &g,
+                                PyArray_DATA(out), n)
+
+
+def linear_grad_weight(ndarray grad, ndarray x, ndarray out):
+    cdef LinearGeometry g = linear_geometry(x, grad)
+    cdef int n = threads()
+    with nogil:
+        table.linear_grad_weight(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g,
+                                 PyArray_DATA(out), n)
 
 
 # --- activations ----------------------------------------------------------------

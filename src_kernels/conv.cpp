@@ -70,13 +70,13 @@ class Product {
   int run(int threads) {
     threads = worth(threads);
     const int64_t bytes = memory_of(nullptr).bytes;
-    bool failed = false;
+    int result = kDone;
     parallel_for(g.groups * parts * splits, threads, [&](int64_t task) {
       char* memory = static_cast<char*>(workspace(bytes));
       if (memory) run_task(task, memory_of(memory));
-      else __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
+      else note(&result, kNoMemory);
     });
-    return failed;
+    return result;
   }
 
  private:

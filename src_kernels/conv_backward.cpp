@@ -11,7 +11,6 @@
 //       pack the rows' im2col, transpose the filters' gradient     second-level cache
 //       for each panel of the filters, kNR wide                    first-level cache
 //         for each tile of kMR rows: microkernel                   registers
-#include <cstdlib>
 #include <cstring>
 
 #include "algorithm.h"
@@ -27,16 +26,10 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// Memory that all threads share during one call.
 template <class T>
-struct Shared {
-  T* data;
-  explicit Shared(int64_t elements)
-      : data(static_cast<T*>(std::malloc(static_cast<size_t>(elements) * sizeof(T)))) {}
-  ~Shared() { std::free(data); }
-  Shared(const Shared&) = delete;
-  Shared& operator=(const Shared&) = delete;
-};
+FASTDL_INLINE T* shared_elements(int64_t count) {
+  return static_cast<T*>(shared_workspace(count * static_cast<int64_t>(sizeof(T))));
+}
 
 // ---- input ----
 
@@ -127,8 +120,8 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
                           true, out, threads);
     if (result != kNotFinite) return result;
   }
-  Shared<T> turned(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
-  if (!turned.data) return 1;
+  T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
+  if (!turned) return kNoMemory;
   auto row_phase = [&](int64_t phase) {
     return Phase(phase, g.height, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h);
   };
@@ -147,7 +140,8 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
     for (int64_t j = 0; j < min(g.stride_w, g.width); ++j) {
       const Phase rows = row_phase(i), columns = column_phase(j);
       if (rows.taps * columns.taps == 0) continue;
-      if (phase_convolution(grad, weight, g, rows, columns, turned.data, out, threads)) return 1;
+      if (phase_convolution(grad, weight, g, rows, columns, turned, out, threads))
+        return kNoMemory;
     }
   return 0;
 }
@@ -175,18 +169,17 @@ class WeightGradient {
 
   int run(int threads) {
     const bool sliced = slices > 1;
-    Shared<T> sums(sliced ? slices * g.groups * depth * filters : 0);
-    if (sliced && !sums.data) return 1;
-    partial = sliced ? sums.data : out;
+    partial = sliced ? shared_elements<T>(slices * g.groups * depth * filters) : out;
+    if (!partial) return kNoMemory;
     const int64_t bytes = memory_of(nullptr).bytes;
-    bool failed = false;
+    int result = kDone;
     parallel_for(g.groups * row_parts * filter_parts * slices, threads, [&](int64_t task) {
       char* memory = static_cast<char*>(workspace(bytes));
       if (memory) run_task(task, memory_of(memory));
-      else __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
+      else note(&result, kNoMemory);
     });
-    if (sliced && !failed) add_slices(threads);
-    return failed;
+    if (sliced && result == kDone) add_slices(threads);
+    return result;
   }
 
  private:

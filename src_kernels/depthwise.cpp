@@ -16,6 +16,7 @@
 //
 #include "depthwise.h"
 
+#include "algorithm.h"
 #include "families.h"
 #include "results.h"
 #include "strip.h"
@@ -228,10 +229,10 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
   const int64_t taps = g.kernel_h * g.kernel_w, per_channel = g.filters / g.groups;
   const int64_t plane_size = g.height * g.width;
   const SumStrip<T> sum = pick_sum<T>(g.kernel_h, g.dilation_h == 1, g.stride_h);
-  bool failed = false;
+  int result = kDone;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
     const TaskMemory<T> memory(g.kernel_w, division.elements());
-    if (!memory) return note_failure(&failed);
+    if (!memory) return note(&result, kNoMemory);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
     Results<T> results(route, memory.elements + slots * buffer);
     const Taps window{1, g.kernel_h, g.kernel_w, 0, g.dilation_h * strip.row, memory.integers, 0,
@@ -263,7 +264,7 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
     };
     fill_and_compute(begin, stop, slots, fill, compute);
   });
-  return failed;
+  return result;
 }
 
 namespace {
@@ -317,10 +318,10 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
                        cut.rows * g.stride_h * g.width);
   // Rows of the image that are still sorted by phase.
   const int64_t sorted_size = strided ? cut.rows * image.row : 0;
-  bool failed = false;
+  int result = kDone;
   parallel_units(cut.units, work_of(g) / cut.strips, threads, [&](int64_t begin, int64_t stop) {
     const TaskMemory<T> memory(g.kernel_w, slots * buffer + sorted_size + route.room());
-    if (!memory) return note_failure(&failed);
+    if (!memory) return note(&result, kNoMemory);
     T* sorted = memory.elements + slots * buffer;
     Results<T> results(route, sorted + sorted_size);
     auto fill = [&](int64_t unit, int64_t slot) {
@@ -367,7 +368,7 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
     };
     fill_and_compute(begin, stop, slots, fill, compute);
   });
-  return failed;
+  return result;
 }
 
 namespace {
@@ -515,11 +516,11 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
   // Output rows that fill a sum in single precision.
   const int64_t vectors = ceil_div(g.out_w, kLanes<T>);
   const int64_t chunk = max(1, kLongestSum / vectors / kRows) * kRows;
-  bool failed = false;
+  int result = kDone;
   // A range owns its channels' weights, so that the order of the sum is always the same.
   parallel_units(g.channels, g.batch * work_of(g), threads, [&](int64_t begin, int64_t stop) {
     const TaskMemory<T> memory(g.kernel_w + sums, sums + slots * buffer);
-    if (!memory) return note_failure(&failed);
+    if (!memory) return note(&result, kNoMemory);
     for (int64_t b = 0; b < g.kernel_w; ++b) memory.integers[b] = strip.place(b * g.dilation_w);
     TapSums<T> total{reinterpret_cast<Vector<T>*>(memory.elements),
                      reinterpret_cast<double*>(memory.integers + g.kernel_w), per_channel * taps};
@@ -575,7 +576,7 @@ int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
         out[channel * per_channel * taps + w] = total.total(w);
     }
   });
-  return failed;
+  return result;
 }
 
 template int depthwise(const float*, const float*, const float*, const ConvGeometry&, Activation,

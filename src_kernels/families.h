@@ -52,6 +52,14 @@ void batch_norm_backward(Dtype, const void* grad, const void* x, const void* mea
                          const NormGeometry*, void* grad_x, void* grad_weight, void* grad_bias,
                          int threads);
 
+// linear.cpp
+void linear(Dtype, const void* x, const void* weight, const void* bias, const LinearGeometry*,
+            void* out, int threads);
+void linear_grad_input(Dtype, const void* grad, const void* weight, const LinearGeometry*,
+                       void* out, int threads);
+void linear_grad_weight(Dtype, const void* grad, const void* x, const LinearGeometry*, void* out,
+                        int threads);
+
 // activation.cpp
 void activate(Dtype, Activation, const void* x, int64_t size, void* out, int threads);
 void activate_backward(Dtype, Activation, const void* grad, const void* saved, int64_t size,

@@ -60,6 +60,11 @@ struct Parameter {
   int64_t start;  // the kernel's own
 };
 
+// A fully connected layer: (batch, inputs) to (batch, outputs).
+struct LinearGeometry {
+  int64_t batch, inputs, outputs;
+};
+
 // The kernels of fastdl/backends/table.py, which says what each computes.
 struct Table {
   const char* name;
@@ -113,6 +118,14 @@ struct Table {
                               const void* inv_std, const void* weight, bool training,
                               const NormGeometry*, void* grad_x, void* grad_weight,
                               void* grad_bias, int threads);
+
+  // linear.cpp; bias may be null
+  void (*linear)(Dtype, const void* x, const void* weight, const void* bias,
+                 const LinearGeometry*, void* out, int threads);
+  void (*linear_grad_input)(Dtype, const void* grad, const void* weight, const LinearGeometry*,
+                            void* out, int threads);
+  void (*linear_grad_weight)(Dtype, const void* grad, const void* x, const LinearGeometry*,
+                             void* out, int threads);
 
   // activation.cpp; `size` elements
   void (*activate)(Dtype, Activation, const void* x, int64_t size, void* out, int threads);

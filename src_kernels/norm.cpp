@@ -76,7 +76,7 @@ template <class Value, class Sum, class Join, class Use>
 void two_passes(const NormGeometry& g, int threads, Sum sum, Join join, Use use) {
   const Split split(g, threads);
   if (split.parts == 1) {
-    parallel_for(split.blocks, split.threads, [&](int64_t block) {
+    parallel_apart(split.blocks, split.threads, [&](int64_t block) {
       const Share share = share_of(g, split, block, 0);
       Value values[kRun];
       sum(share, values);
@@ -122,9 +122,9 @@ FASTDL_INLINE int64_t following_row(const NormGeometry& g, const Share& share, i
 
 // As `sum_channels`, of rows of a few vectors: a row is summed lane by lane in single precision, rows
 // in double, and only the channel's lanes are joined.
-template <class T, int terms, class Body>
-void sum_middling_rows(const NormGeometry& g, const Share& share, const T* middle, Body body,
-                       double* totals) {
+template <class T, int terms, int arrays, class Body>
+void sum_middling_rows(const NormGeometry& g, const Share& share, const T* const (&inputs)[arrays],
+                       const T* middle, Body body, double* totals) {
   constexpr int sums = 4 / terms;  // of a term, to hide an addition's latency
   const int64_t channels = share.end - share.first;
   double lanes[kRun / kShortRow * terms][kLanes<T>] = {};
@@ -132,6 +132,8 @@ void sum_middling_rows(const NormGeometry& g, const Share& share, const T* middl
     for (int64_t c = 0; c < channels; ++c) {
       const int64_t row = (n * g.channels + share.first + c) * g.size;
       const Vector<T> center = splat(middle ? middle[c] : T(0));
+      if (n + 1 < share.last)
+        for (const T* input : inputs) prefetch_all(input + row + g.channels * g.size, g.size);
       Vector<T> sum[sums][terms] = {};
       auto add = [&](int to, int64_t i, int64_t count) {
         const Terms<T, terms> more = body(row + i, count, center);
@@ -171,7 +173,7 @@ void sum_channels(const NormGeometry& g, const Share& share, const T* const (&in
     return;
   }
   if (g.size >= kShortRow) {
-    sum_middling_rows<T, terms>(g, share, middle, body, totals);
+    sum_middling_rows<T, terms>(g, share, inputs, middle, body, totals);
     return;
   }
   // A group of images is summed in single precision, element by element of the run.
@@ -217,6 +219,8 @@ FASTDL_INLINE void write_channels(const NormGeometry& g, const Share& share,
           write<T>(out + at, g.size, writer.past_caches(), vector);
           continue;
         }
+        if (n > share.begin && !writer.past_caches())
+          prefetch_all(out + at - g.channels * g.size, g.size);
         T* to = writer.next(g.size, 0);
         int64_t i = 0;
         for (; i + kLanes<T> <= g.size; i += kLanes<T>) store(to + i, vector(i, kLanes<T>));
@@ -390,7 +394,7 @@ int normalize_all(const T* x, const T* mean, const T* var, const T* weight, cons
                      activation, out, writer);
   };
   if (g.size < kShortRow) {
-    parallel_for(split.blocks * split.parts, split.threads, [&](int64_t task) {
+    parallel_apart(split.blocks * split.parts, split.threads, [&](int64_t task) {
       RowWriter<T> writer(past_caches);
       write(share_of(g, split, task / split.parts, task % split.parts), writer);
     });

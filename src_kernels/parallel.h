@@ -75,6 +75,17 @@ FASTDL_INLINE void parallel_for(int64_t tasks, int threads, Body body) {
   }
 }
 
+// As `parallel_for`, but threads that work at the same time are far apart: neighbouring tasks that
+// write to one cache line would take it from each other.
+template <class Body>
+FASTDL_INLINE void parallel_apart(int64_t tasks, int threads, Body body) {
+  const int64_t run = ceil_div(tasks, threads);
+  parallel_for(run * threads, threads, [&](int64_t turn) {
+    const int64_t task = turn % threads * run + turn / threads;
+    if (task < tasks) body(task);
+  });
+}
+
 // Ranges that a loop is cut into for each thread: one that is held up leaves its rest to the others.
 constexpr int kRangesPerThread = 8;
 

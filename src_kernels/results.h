@@ -71,8 +71,6 @@ struct TaskMemory {
   explicit operator bool() const { return integers; }
 };
 
-FASTDL_INLINE void note_failure(bool* failed) { __atomic_store_n(failed, true, __ATOMIC_RELAXED); }
-
 // Whether rows of results go straight to their array: not where whole vectors would run over a narrow
 // row's end, nor where they go past the caches.
 template <class T>

@@ -27,6 +27,14 @@ FASTDL_INLINE void prefetch_row(const T* row) {
     __builtin_prefetch(reinterpret_cast<const char*>(row) + at);
 }
 
+// Asks for all of a short row.
+template <class T>
+FASTDL_INLINE void prefetch_all(const T* row, int64_t size) {
+  const char* from = reinterpret_cast<const char*>(row);
+  for (int64_t at = 0; at < size * static_cast<int64_t>(sizeof(T)); at += kLine)
+    __builtin_prefetch(from + at);
+}
+
 // A non-temporal store to an aligned address, where there is one.
 template <class T>
 FASTDL_INLINE void stream(T* p, Vector<T> v) {

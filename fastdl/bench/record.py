@@ -77,7 +77,8 @@ def save(
 
 def load(folder: Path) -> list[Record]:
     """The runs in ``folder``, from the oldest on."""
-    return sorted(map(_record, folder.glob("*.json")), key=lambda record: record.date)
+    # Their names begin with the date; training steps are another matter, with files of their own.
+    return sorted(map(_record, folder.glob("[0-9]*.json")), key=lambda record: record.date)
 
 
 def newest(records: Iterable[Record], reuse: bool) -> list[LayerTimes]:

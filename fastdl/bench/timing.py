@@ -1,9 +1,12 @@
 """Timing several calls side by side.
 
 The calls take turns in one process, in an order that is drawn anew each round,
-so that whatever disturbs the machine disturbs them all. A turn of a short call
-is a few milliseconds of it, after one call that is not counted: by then the
-caches and the thread pool are this call's again, not its neighbour's.
+so that whatever disturbs the machine disturbs them all. A turn starts when the
+threads of the turn before have gone to sleep: most libraries' threads wait for
+more work by spinning, for up to some 20 ms, on the very processors that the next
+library needs. A turn of a short call is a few milliseconds of it, after one call
+that is not counted: by then the caches and the thread pool are this call's again,
+not its neighbour's.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import quantiles
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 #: A turn goes on until this many seconds are spent. Longer calls have one a turn.
 TURN = 0.004
+#: A turn waits this long at most for the threads of the turn before, looking this often.
+SETTLE, LOOK = 0.1, 0.001
 #: Every call is timed at least this often, unless told otherwise.
 MIN_CALLS = 3
 
@@ -53,6 +58,7 @@ def interleaved(
 
 def _turn(call: Callable[[], Any], times: list[float]) -> float:
     """Let ``call`` have a turn, add what each call took to ``times``; all it took."""
+    _settle()
     start = perf_counter()
     if not times or times[-1] < TURN:
         call()
@@ -63,6 +69,16 @@ def _turn(call: Callable[[], Any], times: list[float]) -> float:
         times.append(after - before)
         if after - start > TURN:
             return after - start
+
+
+def _settle() -> None:
+    """Wait until this process's other threads are at rest."""
+    end = perf_counter() + SETTLE
+    while perf_counter() < end:
+        busy, start = process_time(), perf_counter()
+        sleep(LOOK)
+        if process_time() - busy < 0.2 * (perf_counter() - start):
+            return
 
 
 def summary(times: list[float]) -> Timing:

@@ -151,7 +151,8 @@ def _train(args: argparse.Namespace) -> int:
             callbacks=callbacks,
             resume=output.last if args.resume else None,
         )
-        history.results["training_seconds"] = time.perf_counter() - start
+        if not args.resume:
+            history.results["training_seconds"] = time.perf_counter() - start
         _conclude(output, settings, model, test)
         if settings.data == sources.DIGITS and settings.model == settings.recipe.model:
             _compare(output, settings, dataset)
@@ -245,10 +246,11 @@ def _conclude(output: Run, settings: Settings, model: Layer, test: Loader) -> No
         f"test accuracy: {result.accuracy:.2%} ({round(result.accuracy * count)} of {count} "
         f"images, the model of epoch {history.best_epoch})\n"
         f"training speed: {history.images_per_second:.0f} images/s "
-        f"(batch, forward, backward and update; median epoch)\n"
-        f"training took {history.results['training_seconds']:.1f} s, validation included",
+        f"(batch, forward, backward and update; median epoch)",
         flush=True,
     )
+    if "training_seconds" in history.results:
+        print(f"training took {history.results['training_seconds']:.1f} s, validation included")
 
 
 def _compare(output: Run, settings: Settings, dataset: Dataset) -> None:

@@ -130,5 +130,5 @@ class Bound(Layer):
     def _grad(self, name: str) -> Array:
         """Where the gradient of the parameter goes."""
         if not self._is_plain(self.grads.get(name), self._shapes[name], self._dtype):
-            self.grads[name] = np.empty(self._shapes[name], self._dtype)
+            self.grads[name] = self._empty(self._shapes[name], self._dtype)
         return self.grads[name]

@@ -44,6 +44,10 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int) -> None:
         self.patience = integer("patience", patience, 1)
 
+    def on_start(self, training: Training) -> None:
+        # One that was interrupted after its last epoch does not take up another.
+        self.on_epoch(training)
+
     def on_epoch(self, training: Training) -> None:
         best = training.history.best_epoch or 0
         if training.epoch - best >= self.patience:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Loader, Samples
-from ..nn import CrossEntropyLoss, Layer
+from ..nn import CrossEntropyLoss, Layer, Loss
 
 Array = NDArray[Any]
 #: From scores (N, classes) and classes (N,) to a figure, the mean over the images.
@@ -66,7 +66,7 @@ def top_k_accuracy(k: int) -> Metric:
 def evaluate(
     model: Layer,
     samples: Samples | Loader,
-    loss: CrossEntropyLoss | None = None,
+    loss: Loss | None = None,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
     """Loss, accuracy and ``metrics`` of ``model``, in evaluation, over all of ``samples``.
@@ -77,7 +77,7 @@ def evaluate(
         From images to scores (N, classes). It comes back in the mode it was in.
     samples : Samples or Loader
         A Loader also says how images are normalised.
-    loss : CrossEntropyLoss, optional
+    loss : Loss, optional
     metrics : mapping of str to callable, optional
         Each takes scores and classes of a batch, and gives the mean over it.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..data import Loader, Samples
 from ..errors import ArgumentError
 from ..geometry import integer
-from ..nn import CrossEntropyLoss, Layer
+from ..nn import CrossEntropyLoss, Layer, Loss
 from ..optim import Optimizer, Schedule
 from .callback import Callback
 from .evaluate import BATCH_SIZE, Evaluation, Metric, evaluate
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 
 def training_step(
-    model: Layer, loss: CrossEntropyLoss, optimizer: Optimizer, x: Array, y: Array
+    model: Layer, loss: Loss, optimizer: Optimizer, x: Array, y: Array
 ) -> tuple[float, int]:
     """Forward, backward and update on one batch: its loss, and how many it had right.
 
@@ -36,7 +36,7 @@ def training_step(
     with np.errstate(over="ignore", invalid="ignore"):
         scores = model.forward(x)
         value = loss.forward(scores, y)
-        model.backward(loss.backward())
+        model.backward_params(loss.backward())
         optimizer.update(model.parameters(), model.gradients())
     return value, int(np.count_nonzero(scores.argmax(1) == y))
 
@@ -49,7 +49,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 32,
-    loss: CrossEntropyLoss | None = None,
+    loss: Loss | None = None,
     schedule: Schedule | None = None,
     metrics: Mapping[str, Metric] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -70,7 +70,7 @@ def fit(
     epochs : int
         At least 1.
     batch_size : int, default 32
-    loss : CrossEntropyLoss, optional
+    loss : Loss, optional
         What training makes small; the validation loss is the same.
     schedule : Schedule, optional
         Gives each update's learning rate; it is told each epoch's validation loss
@@ -128,7 +128,7 @@ def fit(
 
 
 def _epoch(
-    training: Training, loss: CrossEntropyLoss, callbacks: Sequence[Callback]
+    training: Training, loss: Loss, callbacks: Sequence[Callback]
 ) -> tuple[float, float, float]:
     """Train on every sample once: mean loss, accuracy, images a second."""
     count, number = len(training.loader.samples.x), training.epoch + 1

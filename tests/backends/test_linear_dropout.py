@@ -24,6 +24,22 @@ def test_linear(shape: tuple[int, ...], with_bias: bool, dtype: type, backend: s
     assert_close(found, truth(fastdl.linear_backward, grad, x, weight), dtype)
 
 
+#: (samples, inputs, outputs): edges of tiles and blocks, long sums, many samples.
+SIZES = [(3, 1100, 21), (7, 16, 4097), (131, 70, 10), (300, 259, 33), (1, 1, 1), (16, 576, 100)]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_linear_of_any_size(sizes: tuple[int, int, int], dtype: type, fast_backend: str) -> None:
+    batch, inputs, outputs = sizes
+    x, weight = normal((batch, inputs), dtype, 1), normal((outputs, inputs), dtype, 2)
+    grad = normal((batch, outputs), dtype, 3)
+    x64, weight64, grad64 = (array.astype(np.float64) for array in (x, weight, grad))
+    out = fastdl.linear(x, weight, backend=fast_backend)
+    assert_close(out, x64 @ weight64.T, dtype)
+    grads = fastdl.linear_backward(grad, x, weight, backend=fast_backend)
+    assert_close(grads, (grad64 @ weight64, grad64.T @ x64, grad64.sum(0)), dtype)
+
+
 def test_linear_by_hand(backend: str) -> None:
     x, weight = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     out = fastdl.linear(x, weight, np.array([100.0, 200.0]), backend=backend)

@@ -241,6 +241,9 @@ def test_bad_arguments(make, error, message):
 @pytest.mark.parametrize(
     ("init", "variance"),
     [
+        (nn.init.get("xavier"), 1 / 72),
+        (nn.init.get("glorot_normal"), 2 / 360),
+        (nn.init.normal(0.3), 0.09),
         (nn.he_normal, 2 / 72),
         (nn.he_uniform, 2 / 72),
         (nn.xavier_normal, 2 / 360),
@@ -259,3 +262,99 @@ def test_initialisers_have_their_variance(init, variance):
 def test_fans_need_two_axes():
     with pytest.raises(fastdl.ShapeError, match="shape must have at least 2 axes, got"):
         fans((3,))
+
+
+def test_initialisers_go_by_name():
+    by_name = nn.Linear(8, 4, init="xavier_uniform", rng=3)
+    np.testing.assert_array_equal(
+        by_name.weight, nn.Linear(8, 4, init=nn.xavier_uniform, rng=3).weight
+    )
+    assert (nn.Conv2d(1, 2, 3, init=nn.init.constant(0.5)).weight == 0.5).all()
+    with pytest.raises(fastdl.ArgumentError, match=r"init must be one of xavier, .* got 'hee'"):
+        nn.Linear(2, 2, init="hee")
+    with pytest.raises(fastdl.DTypeError, match="init must be a name or a callable, got 3"):
+        nn.Linear(2, 2, init=3)
+    with pytest.raises(fastdl.ArgumentError, match="sd must be a finite number"):
+        nn.init.normal(-1)
+
+
+def test_summary_counts_layers_inside_layers():
+    net = nn.Sequential(
+        {
+            "stem": nn.Conv2d(3, 8, 3, padding=1, bias=False, rng=0),
+            "block": nn.Residual(nn.Sequential(nn.BatchNorm2d(8), nn.ReLU()), activation=nn.ReLU()),
+            "head": nn.Sequential(nn.GlobalAvgPool2d(), nn.Flatten(), nn.Linear(8, 10, rng=0)),
+        }
+    )
+    summary = net.summary((2, 3, 4, 4))
+    assert [row.name for row in summary.rows] == [
+        "stem", "block.body.0", "block.body.1", "block.activation", "block", "head.0", "head.1",
+        "head.2",
+    ]  # fmt: skip
+    assert summary.rows[0].flops == 2 * 2 * 8 * 16 * 27
+    assert summary.rows[-1].output_shape == (2, 10)
+    assert summary.parameters == sum(array.size for array in net.parameters().values())
+    assert summary.flops == net.flops((2, 3, 4, 4))
+    # Five outputs as large as the stem's; the pool's and the scores.
+    assert summary.activation_bytes == 4 * (5 * 2 * 8 * 16 + 2 * 8 + 2 * 10)
+    assert "block.body.0      BatchNorm2d" in str(summary)
+    with pytest.raises(fastdl.ShapeError, match="channels"):
+        net.summary((2, 4, 4, 4))
+
+
+def test_a_replaced_parameter_is_checked(x):
+    layer = nn.Conv2d(2, 4, 3, rng=0)
+    layer(x)
+    layer.params["weight"] = np.asfortranarray(layer.weight * 2)
+    np.testing.assert_allclose(
+        layer(x), fastdl.conv2d(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5
+    )
+    layer.params["weight"] = layer.weight[:3]
+    with pytest.raises(fastdl.ShapeError, match=r"weight must have shape \(4, 2, 3, 3\)"):
+        layer(x)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 3, 3, rng=0), nn.BatchNorm2d(2)]
+)
+def test_layers_take_any_layout_and_check_gradients(layer, x):
+    strided = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    wanted = layer(x).copy()
+    np.testing.assert_array_equal(layer(strided), wanted)
+    grad = np.ones(wanted.shape, np.float32)
+    there = layer.backward(grad)
+    np.testing.assert_array_equal(layer.backward(np.asfortranarray(grad)), there)
+    with pytest.raises(fastdl.ShapeError, match="grad must have shape"):
+        layer.backward(grad[:1])
+    with pytest.raises(fastdl.DTypeError, match="grad must be float32"):
+        layer.backward(grad.astype(np.float64))
+
+
+def test_a_layer_follows_shape_dtype_and_backend(x):
+    layer = nn.Tanh()
+    for other in (x, x[:1], x.astype(np.float64), x[:, 0]):
+        np.testing.assert_allclose(layer(other), np.tanh(other), rtol=1e-6)
+        assert layer.backward(other).dtype == other.dtype
+    with fastdl.use_backend("naive"):
+        np.testing.assert_allclose(layer(x[:1]), np.tanh(x[:1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.MSELoss, nn.BCEWithLogitsLoss])
+def test_losses_of_elements_check_their_targets(kind):
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(fastdl.ShapeError, match=r"target must have shape \(2, 3\), got \(2,\)"):
+        kind().forward(x, np.zeros(2, np.float32))
+    with pytest.raises(fastdl.ArgumentError, match="reduction must be 'mean' or 'sum', got 'max'"):
+        kind("max")
+    assert np.isnan(kind().forward(x[:0], x[:0]))
+
+
+def test_the_input_gradient_can_be_left_out(x):
+    net = small_net()
+    grad = np.ones_like(net(x))
+    net.backward(grad)
+    wanted = {name: array.copy() for name, array in net.gradients().items()}
+    assert net.backward_params(grad) is None
+    for name, array in net.gradients().items():
+        np.testing.assert_array_equal(array, wanted[name])
+    nn.Sequential(nn.ReLU()).backward_params(grad)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl import nn
 from fastdl.models import digits_cnn
 from fastdl.nn import CrossEntropyLoss
 
@@ -59,3 +60,50 @@ def test_torch_state_loads():
     ours = digits_cnn(rng=0)
     ours.load_state_dict({name: array.numpy() for name, array in theirs.state_dict().items()})
     np.testing.assert_array_equal(ours.parameters()["13.bias"], theirs[13].bias.detach())
+
+
+TWINS = {
+    "ConvTranspose2d": ((4, 6, 3, 2, 1, 1, 2), (2, 4, 5, 6)),
+    "BatchNorm1d": ((5,), (7, 5)),
+    "BatchNorm2d": ((4, 1e-3, 0.2), (3, 4, 5, 2)),
+    "AdaptiveAvgPool2d": (((3, 2),), (2, 3, 7, 5)),
+    "LeakyReLU": ((0.1,), (3, 4)),
+    "Softmax": ((1,), (3, 4)),
+    "LocalResponseNorm": ((5, 1e-1, 0.75, 2.0), (2, 9, 4, 5)),
+    "Conv2d": ((4, 6, (3, 2), (2, 1), (1, 0), 1, 2), (2, 4, 5, 6)),
+    "Linear": ((4, 3), (2, 5, 4)),
+    "MaxPool2d": ((3, 2, 1), (2, 3, 7, 5)),
+    "AvgPool2d": ((3, 2, 1), (2, 3, 7, 5)),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_layer_is_torchs(name):
+    arguments, shape = TWINS[name]
+    ours, theirs = getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments)
+    ours.load_state_dict({key: array.numpy().copy() for key, array in theirs.state_dict().items()})
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(np.float32)
+    tensor = torch.tensor(x, requires_grad=True)
+    out, expected = ours(x), theirs(tensor)
+    grad = rng.standard_normal(out.shape).astype(np.float32)
+    expected.backward(torch.tensor(grad))
+    np.testing.assert_allclose(out, expected.detach(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.backward(grad), tensor.grad, rtol=1e-4, atol=1e-5)
+    for key, param in theirs.named_parameters():
+        np.testing.assert_allclose(ours.grads[key], param.grad, rtol=1e-4, atol=1e-4)
+    for key, array in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[key], array, rtol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["MSELoss", "BCEWithLogitsLoss"])
+def test_loss_is_torchs(name, reduction):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((4, 3)) * 20, rng.random((4, 3))
+    tensor = torch.tensor(x, requires_grad=True)
+    ours, theirs = getattr(nn, name)(reduction), getattr(torch.nn, name)(reduction=reduction)
+    expected = theirs(tensor, torch.tensor(target))
+    expected.backward()
+    assert ours.forward(x, target) == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(ours.backward(), tensor.grad, rtol=1e-10)

@@ -6,7 +6,6 @@ system support; FASTDL_ISA names a lower one.
 
 import os
 
-from ..reference.linear import linear, linear_grad_input, linear_grad_weight
 from . import isa
 from ._kernels import PreparedConv2d as conv2d_prepared
 from ._kernels import (
@@ -25,6 +24,9 @@ from ._kernels import (
     conv2d_grad_weight,
     dropout,
     im2col,
+    linear,
+    linear_grad_input,
+    linear_grad_weight,
     log_softmax,
     log_softmax_backward,
     max_pool2d,

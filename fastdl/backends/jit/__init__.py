@@ -1,7 +1,7 @@
 """The jit backend: kernels in Numba, compiled upon their first call and kept on disk.
 
-Read `gemm` and `winograd` for the convolution, `microkernel` for what they are built on, `pool` for
-the threads.
+Read `gemm` and `winograd` for the convolution, `microkernel` for what they are built on, `windows`
+for depthwise convolution and pools, `pool` for the threads.
 """
 
 from ..reference.linear import linear, linear_grad_input, linear_grad_weight

@@ -349,7 +349,8 @@ def _columns_of(builder: Any, tiles: Values) -> Values:
     """Vectors of four of every tile to four vectors, a lane a tile."""
     count = len(tiles)
     if count < TILE_OUT:
-        return [_shuffle(builder, *tiles, [j, TILE_OUT + j]) for j in range(TILE_OUT)]
+        first, second = tiles
+        return [_shuffle(builder, first, second, [j, TILE_OUT + j]) for j in range(TILE_OUT)]
     blocks = count // TILE_OUT
     quarters = [_joined(builder, tiles[j::TILE_OUT]) for j in range(TILE_OUT)]
     return _transpose_blocks(builder, quarters, blocks)
@@ -363,7 +364,7 @@ def _tiles_of(builder: Any, columns: Values) -> Values:
             [_shuffle(builder, columns[j], columns[j + 1], [tile, count + tile]) for j in (0, 2)]
             for tile in range(count)
         ]
-        return [_shuffle(builder, *pair, list(range(TILE_OUT))) for pair in pairs]
+        return [_shuffle(builder, x, y, list(range(TILE_OUT))) for x, y in pairs]
     blocks = count // TILE_OUT
     quarters = _transpose_blocks(builder, columns, blocks)
     return [
@@ -373,7 +374,7 @@ def _tiles_of(builder: Any, columns: Values) -> Values:
     ]
 
 
-def _joined(builder: Any, parts: Values) -> Values:
+def _joined(builder: Any, parts: Values) -> Any:
     """One vector of several, in turn."""
     while len(parts) > 1:
         lanes = list(range(2 * parts[0].type.count))
@@ -400,7 +401,7 @@ def _transpose_blocks(builder: Any, rows: Values, blocks: int) -> Values:
         (_shuffle(builder, rows[0], rows[1], order), _shuffle(builder, rows[2], rows[3], order))
         for order in (low, high)
     ]
-    return [_shuffle(builder, *pair, order) for pair in pairs for order in (front, back)]
+    return [_shuffle(builder, x, y, order) for x, y in pairs for order in (front, back)]
 
 
 @intrinsic
