@@ -59,22 +59,13 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
         losses = [loss for losses in epoch_losses for loss in losses]
         wrong = common.error(net, test)
         curve = common.smooth(losses, width)
-        axes.semilogy(np.arange(len(curve)) + width, curve, color=colour, label=label)
-        axes.annotate(
-            f"{wrong:.1f} %",
-            (len(losses), curve[-1]),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
+        axes.semilogy(
+            np.arange(len(curve)) + width, curve, color=colour, label=f"{label}; {wrong:.1f} %"
         )
         figures[label], figures[f"{label}, test error"] = float(curve[-1]), wrong
         print(f"{label:18s} training loss {curve[-1]:8.4f} at the end, test error {wrong:.2f} %")
-    common.tidy(
-        axes, "updates", f"training loss (mean of {width})", f"{name}; at the right: test error"
-    )
-    axes.set_xlim(0, 1.1 * updates)
-    axes.legend(loc="lower left")
+    common.tidy(axes, "updates", f"training loss (mean of {width})", name)
+    axes.legend(title="rate; test error", loc="lower left")
     common.save(picture, args, __file__)
     return figures
 

@@ -2,7 +2,7 @@
 
 Five convolutions, three fully connected layers with dropout, images shifted and
 mirrored at random, Nesterov momentum with a falling rate: the recipe of the paper
-in small. Two minutes show where it goes; ten times as many get above 80 %.
+in small. Two minutes show where it goes.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
 neural networks", 2012; the images are those of Krizhevsky, "Learning multiple
