@@ -123,7 +123,7 @@ def _viewed(name: str, value: Any) -> Array:
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     if on_device(value):
-        return _on_gpu(name, value)
+        return _on_gpu(name, value)  # type: ignore[no-any-return]
     try:
         if hasattr(value, "__dlpack__"):
             if value.__dlpack_device__()[0] not in _HOST_DEVICES:

@@ -137,7 +137,8 @@ class MSELoss(_ElementLoss):
     """
 
     def _losses(self, x: Array, target: Array) -> Array:
-        return np.square(x - target)
+        squares: Array = np.square(x - target)
+        return squares
 
     def _slopes(self, x: Array, target: Array) -> Array:
         difference: Array = x - target

@@ -352,7 +352,7 @@ def whole_memory(array: DeviceArray) -> tuple[Any, int]:
     if SIMULATED:
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-        memory = (ctypes.c_char * (high - low)).from_address(low)
+        memory: Any = (ctypes.c_char * (high - low)).from_address(low)
         return FakeCUDAArray(np.frombuffer(memory, array.dtype, size)), offset
     interface = {
         "shape": (size,),

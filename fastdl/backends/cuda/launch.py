@@ -187,7 +187,7 @@ def entry(*outputs: str) -> Callable[[Callable[..., None]], Callable[..., None]]
             function(**{**values, **moved})
             for name in outputs:
                 if name in arrays:
-                    np.copyto(arrays[name], moved[name].copy_to_host())
+                    np.copyto(values[name], moved[name].copy_to_host())
 
         return call
 

@@ -26,9 +26,9 @@ if SIMULATED:
         to_tf32,
     )
 else:
-    from numba import cuda
+    from numba import cuda  # type: ignore[no-redef]
 
-    from .instructions import (
+    from .instructions import (  # type: ignore[assignment]
         device,
         exp,
         inlined,
