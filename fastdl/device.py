@@ -36,6 +36,16 @@ def to_device(array: Any, device: int | None = None) -> Any:
         If the cuda backend does not work here; the message says why.
     DeviceMemoryError
         If the GPU has not so much memory left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x = np.float32([-1, 2])
+    >>> if fastdl.available_backends()["cuda"] is None:
+    ...     x = fastdl.to_device(x)
+    >>> fastdl.to_host(fastdl.relu(x))
+    array([0., 2.], dtype=float32)
     """
     get("cuda")
     from .backends.cuda import arrays
@@ -46,6 +56,16 @@ def to_device(array: Any, device: int | None = None) -> Any:
 def to_host(array: ArrayLike) -> Array:
     """A NumPy array of what ``array`` on a GPU holds; waits until that is computed.
 
+    Parameters
+    ----------
+    array : array
+        On a GPU or in the CPU's memory.
+
+    Returns
+    -------
+    ndarray
+        A copy; what is in the CPU's memory comes back as it is.
+
     Raises
     ------
     BackendError
@@ -53,8 +73,6 @@ def to_host(array: ArrayLike) -> Array:
 
     Examples
     --------
-    An array of the CPU comes back as it is:
-
     >>> import fastdl
     >>> fastdl.to_host([1.0, 2.0])
     array([1., 2.])

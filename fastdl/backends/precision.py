@@ -35,6 +35,12 @@ def use_precision(name: str) -> Iterator[None]:
     ------
     ArgumentError
         If it is none of them.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> with fastdl.use_precision("tf32"):
+    ...     pass  # convolutions of arrays on a GPU
     """
     if name not in PRECISIONS:
         raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")

@@ -128,13 +128,19 @@ def get(name: str | None = None, array: object = None) -> Backend:
 
     An array on a GPU is served there, whatever was chosen for those of the CPU.
     """
-    if array is not None and type(array) is not np.ndarray and gpu.on_device(array):
+    if type(array) is not np.ndarray and array is not None and gpu.on_device(array):
+        reason = why_missing("cuda")
+        if reason is not None:
+            raise BackendError(
+                f"got {type(array).__name__} on a GPU, and the cuda backend is not available "
+                f"here: {reason}; or copy it to the CPU's memory first"
+            )
         if name not in (None, "cuda"):
             raise BackendError(
                 f"backend must be 'cuda' for an array on a GPU, got {name!r}; "
                 f"fastdl.to_host copies it to the CPU's memory"
             )
-        return _module(_checked("cuda", "backend"))
+        return _module("cuda")
     return _module(choice(name)[0])
 
 

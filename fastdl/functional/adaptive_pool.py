@@ -62,7 +62,7 @@ def adaptive_avg_pool2d(
     """
     kernels = registry.get(backend, x)
     x = floats("x", x)
-    target = output(out, pooled_shape(x.shape, output_size), x.dtype, x=x)
+    target = output(out, pooled_shape(x.shape, output_size), x, x=x)
     kernels.adaptive_avg_pool2d(dense(kernels, x), target)
     return deliver(target, out)
 

@@ -79,7 +79,7 @@ def avg_pool2d(
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
     divisor = _divisor(divisor_override)
-    target = output(out, geometry.out_shape, x.dtype, x=x)
+    target = output(out, geometry.out_shape, x, x=x)
     kernels.avg_pool2d(dense(kernels, x), geometry, bool(count_include_pad), divisor, target)
     return deliver(target, out)
 

@@ -109,7 +109,7 @@ def conv2d(
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     bias = optional_floats("bias", bias, x.dtype, (geometry.filters,))
     check_algorithm(algorithm, kernels, geometry, x.dtype)
-    target = output(out, geometry.out_shape, x.dtype, x=x, weight=weight, bias=bias)
+    target = output(out, geometry.out_shape, x, x=x, weight=weight, bias=bias)
     if kernels.remember_conv2d is not None:
         kernels.remember_conv2d(
             x, weight, stride, padding, dilation, groups, activation, algorithm, geometry

@@ -100,15 +100,16 @@ def check_rank(name: str, array: Array, rank: int, letters: str) -> None:
 
 def dense(kernels: Backend, array: MaybeArray) -> MaybeArray:
     """``array`` as ``kernels`` wants it: C-contiguous and aligned where they say DENSE."""
-    if array is None:
+    if type(array) is np.ndarray:
+        if not kernels.DENSE:
+            return array
+    elif array is None:
         return None
-    if type(array) is not np.ndarray and kernels is not registry.loaded_cuda():
+    elif kernels is not registry.loaded_cuda():
         raise DeviceError(
             "the arrays of one call must be in one memory, got some in the CPU's and one on a "
             "GPU; move one with fastdl.to_device or fastdl.to_host"
         )
-    if not kernels.DENSE:
-        return array
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
 

@@ -62,7 +62,7 @@ def linear(
     weight = floats("weight", weight, x.dtype)
     shape = product_shape(x.shape, weight.shape)
     bias = optional_floats("bias", bias, x.dtype, weight.shape[:1])
-    target = output(out, shape, x.dtype, x=x, weight=weight, bias=bias)
+    target = output(out, shape, x, x=x, weight=weight, bias=bias)
     kernels.linear(
         dense(kernels, _rows(x)), dense(kernels, weight), dense(kernels, bias), _rows(target)
     )

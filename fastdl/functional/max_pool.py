@@ -108,7 +108,7 @@ def max_pool2d(
     kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    target = output(out, geometry.out_shape, x.dtype, x=x)
+    target = output(out, geometry.out_shape, x, x=x)
     indices = empty(geometry.out_shape, INT64, x) if return_indices else None
     kernels.max_pool2d(dense(kernels, x), geometry, target, indices)
     result = deliver(target, out)

@@ -153,7 +153,7 @@ def batch_norm(
         running_mean = mean = shaped_floats("running_mean", running_mean, x.dtype, channels)
         running_var = var = shaped_floats("running_var", running_var, x.dtype, channels)
     target = output(
-        out, x.shape, x.dtype,
+        out, x.shape, x,
         x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
     )  # fmt: skip
     data, result = dense(kernels, x).reshape(flat), target.reshape(flat)

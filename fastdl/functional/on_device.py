@@ -19,7 +19,7 @@ from .inputs import check_shape, floats, optional_floats
 
 def is_device(array: Any) -> bool:
     """Whether a checked array is on a GPU."""
-    return type(array) is not np.ndarray and on_device(array)
+    return type(array) is not np.ndarray
 
 
 def _together(**arrays: Any) -> None:
@@ -37,7 +37,7 @@ def _dense(array: Any) -> Any:
 
 def device_output(out: Any, shape: Shape, dtype: Any, like: Any, inputs: dict[str, Any]) -> Any:
     """As `fastdl.functional.outputs.output`, on the GPU of ``like``."""
-    from ..backends.cuda.arrays import empty, overlap, viewed
+    from ..backends.cuda.arrays import DeviceArray, empty, overlap, viewed
 
     if out is None:
         return empty(shape, dtype, like)
@@ -51,7 +51,7 @@ def device_output(out: Any, shape: Shape, dtype: Any, like: Any, inputs: dict[st
     if not target.flags.carray:
         raise OutputError("out on a GPU must be C-contiguous, aligned to 16 bytes and writable")
     for name, array in inputs.items():
-        if array is not None and is_device(array) and overlap(target, array):
+        if isinstance(array, DeviceArray) and overlap(target, array):
             raise OutputError(f"out must share no memory with {name}, got one that overlaps it")
     return target
 
@@ -94,7 +94,7 @@ def batch_norm(
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if training and running is not None and not running.flags.carray:
             raise OutputError(f"{name} must be C-contiguous and writable on a GPU")
-    target = output(out, x.shape, x.dtype, x=x, weight=weight, bias=bias)
+    target = output(out, x.shape, x, x=x, weight=weight, bias=bias)
     mean, inv_std = layers.batch_norm(
         _dense(x).reshape(flat), running_mean, running_var, _dense(weight), _dense(bias),
         training, momentum, eps, activation, target.reshape(flat),  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ _OVERLAP_WORK: Any = 100_000  # any integer serves; NumPy's stubs know two
 
 def empty(shape: Shape, dtype: Any, like: Any = None) -> Array:
     """Memory for a result: uninitialised, C-contiguous, aligned; on a GPU where ``like`` is."""
-    if like is not None and is_device(like):
+    if like is not None and type(like) is not np.ndarray:
         return device_output(None, shape, dtype, like, {})  # type: ignore[no-any-return]
     try:
         return memory.empty(shape, dtype)
@@ -31,14 +31,14 @@ def empty(shape: Shape, dtype: Any, like: Any = None) -> Array:
         raise ShapeError(f"the output would have shape {shape}, too large for memory") from None
 
 
-def output(out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array | None) -> Array:
+def output(out: Any, shape: Shape, like: Array, **inputs: Array | None) -> Array:
     """Where the kernel shall write: ``out`` if it serves, else memory of its own.
 
-    Raises OutputError where ``out`` cannot take a result of ``shape`` and
-    ``dtype``, or shares memory with one of ``inputs``.
+    Raises OutputError where ``out`` cannot take a result of ``shape`` and of the
+    dtype of ``like``, or shares memory with one of ``inputs``.
     """
-    like = next(iter(inputs.values()), None)
-    if like is not None and is_device(like):
+    dtype = like.dtype
+    if type(like) is not np.ndarray:
         return device_output(out, shape, dtype, like, inputs)  # type: ignore[no-any-return]
     if out is None:
         return empty(shape, dtype)
@@ -61,14 +61,14 @@ def elementwise_output(out: Any, x: Array, name: str = "x") -> Array:
 
     So ``out`` may be ``x`` itself, or another array on exactly its memory.
     """
-    if is_device(x):
+    if type(x) is not np.ndarray:
         inputs = {} if out is x else {name: x}
         return device_output(out, x.shape, x.dtype, x, inputs)  # type: ignore[no-any-return]
     if out is None:
         return empty(x.shape, x.dtype)
     if isinstance(out, np.ndarray) and _same_memory(out, x):
-        return output(out, x.shape, x.dtype)
-    return output(out, x.shape, x.dtype, **{name: x})
+        return output(out, x.shape, x)
+    return output(out, x.shape, x, **{name: x})
 
 
 def deliver(target: Array, out: Any) -> Array:

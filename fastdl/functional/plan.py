@@ -146,7 +146,7 @@ class Conv2dPlan:
         if result is not None:
             return result
         x = shaped_floats("x", x, self.dtype, self.shape_x)
-        target = output(out, self.shape_out, self.dtype, x=x)
+        target = output(out, self.shape_out, x, x=x)
         prepared.run(dense(self._kernels, x), target)
         return deliver(target, out)
 

@@ -188,7 +188,7 @@ def _forward(
     x = floats("x", x)
     dim = axis("dim", dim, "x", x)
     check_last(dim, x)
-    target = output(out, x.shape, x.dtype, x=x)
+    target = output(out, x.shape, x, x=x)
     if x.size:
         result = _result_rows(target, dim)
         kernel(dense(kernels, _rows(x, dim)), result)

@@ -91,7 +91,7 @@ def conv_transpose2d(
         x.shape, weight.shape, stride, padding, output_padding, groups, dilation
     )
     bias = optional_floats("bias", bias, x.dtype, (geometry.channels,))
-    target = output(out, geometry.x_shape, x.dtype, x=x, weight=weight, bias=bias)
+    target = output(out, geometry.x_shape, x, x=x, weight=weight, bias=bias)
     kernels.conv2d_grad_input(dense(kernels, x), dense(kernels, weight), geometry, target)
     if bias is not None and on_device.is_device(target):
         on_device.add_channels(target, bias)

@@ -68,7 +68,7 @@ def im2col(
     kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = window_geometry(x.shape, kernel_size, dilation, padding, stride)
-    target = output(out, geometry.col_shape, x.dtype, x=x)
+    target = output(out, geometry.col_shape, x, x=x)
     kernels.im2col(dense(kernels, x), geometry, target)
     return deliver(target, out)
 
@@ -137,6 +137,6 @@ def col2im(
     x_shape = (col.shape[0], col.shape[1] // taps, *size)
     geometry = window_geometry(x_shape, kernel_size, dilation, padding, stride)
     check_shape("col", col, geometry.col_shape)
-    target = output(out, geometry.x_shape, col.dtype, col=col)
+    target = output(out, geometry.x_shape, col, col=col)
     kernels.col2im(dense(kernels, col), geometry, target)
     return deliver(target, out)

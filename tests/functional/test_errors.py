@@ -15,6 +15,7 @@ from support import normal
 
 import fastdl
 from fastdl import ArgumentError, BackendError, DTypeError, OutputError, ShapeError
+from fastdl.backends import registry
 
 from .calls import CALLS, ELEMENTWISE, INPUTS, WITH_OUT, float_arguments
 
@@ -163,10 +164,24 @@ class Unreadable:
 
 
 @pytest.mark.parametrize("value", [OnDevice(), CudaOnly()])
-def test_device_arrays_are_refused(value: Any) -> None:
+def test_device_arrays_are_refused_without_the_cuda_backend(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "why_missing", {"cuda": "told so"}.get)
     kind = type(value).__name__
-    message = rf"^x must be in the CPU's memory, got {kind} on a device; copy it to the CPU first$"
-    refuse("relu", DTypeError, message, x=value)
+    message = rf"^got {kind} on a GPU, and the cuda backend is not available here: told so; or copy"
+    refuse("relu", BackendError, message, backend=None, x=value)
+    refuse("relu", BackendError, message, x=value)
+    message = rf"^weight must be in the CPU's memory, got {kind} on a device, .* \(told so\); copy"
+    refuse("linear", DTypeError, message, weight=value)
+
+
+@pytest.mark.parametrize("value", [OnDevice(), CudaOnly()])
+def test_device_arrays_are_refused_by_other_backends(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "why_missing", {}.get)
+    refuse("relu", BackendError, r"^backend must be 'cuda' .* got 'reference'; ", x=value)
 
 
 def test_what_cannot_be_exported_is_refused() -> None:

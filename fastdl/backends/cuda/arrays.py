@@ -267,7 +267,8 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
     with on(current_device() if device is None else device):
         target = empty(host.shape, host.dtype)
         if host.size:
-            target.data.copy_to_device(host)
+            # A broadcast size of 1 has a stride of 0, which Numba takes for a repetition.
+            target.data.copy_to_device(np.ndarray(host.shape, host.dtype, host))
     return target
 
 

@@ -25,8 +25,10 @@ def change(T: Any, rule: str) -> Any:
         e = cuda.grid(1)
         if e < count:
             value = w[e]
-            sign = one if value > zero else (-one if value < zero else value)
-            g = grad_scale * grad[e] + l2 * value + l1 * sign
+            g = grad_scale * grad[e]
+            if l1 != zero or l2 != zero:  # else 0 * infinity would be added
+                sign = one if value > zero else (-one if value < zero else value)
+                g += l2 * value + l1 * sign
             value *= keep
             if rule == "sgd":
                 value -= lr * g
