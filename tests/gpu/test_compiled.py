@@ -106,30 +106,28 @@ def compiled(kernel: Kernel, capability: tuple[int, int]) -> Code:
 
 F32, F64 = np.float32, np.float64
 
-#: Every factory's kernels, by the constants after the dtype.
+#: Every factory's kernels, by the constants after the dtype: what differs in kind, to be quick.
 CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
-    "gemm.product": [(tile, "relu", wide, wide) for wide in (False, True)
-                     for tile in (gemm.TILES[::2] if wide else gemm.TILES)],
+    "gemm.product": [(gemm.TILES[0], "relu", False, False), (gemm.TILES[0], "relu", True, True),
+                     (gemm.TILES[2], "relu", False, False)],
     "tensor.product": [(tensor.tile(kind), "relu", kind) for kind in ("tf32", "bf16")],
-    "depthwise.forward": [("relu", 3, 3), (None, 5, 5), (None, 0, 0)],
-    "norm.moments": [(1,), (4,)],
-    "norm.affine": [("relu", 1), ("relu", 4)],
-    "norm.products": [(1,), (4,)],
-    "norm.backward": [(True, 1), (True, 4), (False, 4)],
-    "elementwise.unary": [(name,) for name in ("relu", "sigmoid", "hyperbolic_tangent")],
-    "elementwise.binary": [(f"{name}_backward",) for name in
-                           ("relu", "sigmoid", "hyperbolic_tangent")],
+    "depthwise.forward": [("relu", 3, 3), (None, 0, 0)],
+    "norm.moments": [(4,)],
+    "norm.affine": [("relu", 4)],
+    "norm.products": [(4,)],
+    "norm.backward": [(True, 4)],
+    "elementwise.unary": [("sigmoid",)],
+    "elementwise.binary": [("relu_backward",)],
     "softmax.forward": [(True, 32), (False, THREADS)],
     "softmax.backward": [(True, 32), (False, THREADS)],
-    "pooling.largest": [(True,), (False,)],
-    "optimizer.change": [(rule,) for rule in
-                         ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")],
+    "pooling.largest": [(True,)],
+    "optimizer.change": [("nesterov",), ("adam",)],
 }  # fmt: skip
 
 ALL = [(name, constants) for name in FACTORIES for constants in CONSTANTS.get(name, [()])]
 #: What spills nothing and keeps all its arrays in registers, whatever the compiler.
 TIGHT = ("gemm", "grad_weight", "depthwise", "tensor", "norm")
-#: Kernels that read and write 16 bytes at a time: with their last constant, where it decides.
+#: Kernels that read and write 16 bytes at a time: all but those of a few numbers a channel.
 WIDE = ("elementwise", "norm")
 
 
@@ -148,7 +146,7 @@ def test_registers_spills_and_shared_memory(
     assert code.registers * threads * blocks <= 65536
     assert code.shared * blocks <= 98304
     family, _, what = name.partition(".")
-    if family in WIDE and what not in ("statistics", "sums") and 1 not in constants:
+    if family in WIDE and what not in ("statistics", "factor", "sums"):
         assert code.count(r"LDG\.E\.128(\.CONSTANT)?") >= 1
         if what not in ("moments", "products"):
             assert code.count(r"STG\.E\.128") >= 1
@@ -159,14 +157,14 @@ def test_registers_spills_and_shared_memory(
 def test_the_convolution_loads_and_multiplies_wide(
     tile: gemm.Tile, capability: tuple[int, int]
 ) -> None:
-    for straight in (False, True):
+    for straight in (False, True) if tile == gemm.TILES[0] else (False,):
         code = compiled(
             FACTORIES["gemm.product"](F32, tile, "relu", straight, straight), capability
         )
         # Two k at a time: every product once, every quad of a k in one load.
         assert code.count("FFMA") >= 2 * 16 * tile.quads_m * tile.quads_p
         assert code.count(r"LDS\.128") >= 2 * (tile.quads_m + tile.quads_p)
-        assert code.count(r"LDS") == 0
+        assert code.count(r"LDS") == code.count(r"LDS\.128")
         assert code.count(r"STS\.128") >= 1
         assert code.count(r"LDG\.E\.128(\.CONSTANT)?") >= (2 if straight else 1)
         assert code.count(r"STG\.E\.128") >= (4 if straight else 0)
