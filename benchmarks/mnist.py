@@ -26,16 +26,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fastdl.bench.memory import REUSE
+
 GOAL = 0.99
 EPOCHS, BATCH_SIZE, LR = 3, 128, 3e-3
 STEPS_BETWEEN_LOOKS, EVALUATION_BATCH = 100, 256
 LIBRARIES = ("fastdl", "torch")
 RESULTS = Path("benchmarks", "results", "mnist")
-REUSE = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000000",
-    "MALLOC_TOP_PAD_": "1000000000",
-}
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -297,10 +297,6 @@ def line(result: Result) -> str:
     return (
         f"{result.net:<12}{result.batch:>6}{ours:>12}{theirs:>12}{result.ratio:>8.2f}{memory:>20}"
     )
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def save(results: Sequence[Result], reuse: bool) -> Path:

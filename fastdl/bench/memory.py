@@ -7,7 +7,7 @@ import os
 import sys
 
 #: glibc then keeps what is freed, and maps none apart. It reads this when a process starts.
-_REUSE = {
+REUSE = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "1000000000000",
     "MALLOC_TOP_PAD_": "1000000000",
@@ -20,7 +20,7 @@ def freed_memory_is_kept() -> bool:
     By default glibc maps fresh pages for every large array, and first touching
     them can take longer than a kernel.
     """
-    return all(os.environ.get(name) == value for name, value in _REUSE.items())
+    return all(os.environ.get(name) == value for name, value in REUSE.items())
 
 
 def can_keep_freed_memory() -> bool:
@@ -32,4 +32,4 @@ def start_again_keeping_freed_memory() -> None:
     """Replace this process by the same command, in which `freed_memory_is_kept`."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | _REUSE)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | REUSE)
