@@ -84,7 +84,9 @@ def _loss_label(history: History) -> str:
 def _panel(axes: Any, history: History, label: str, figures: Figures) -> None:
     numbers = [epoch.number for epoch in history.epochs]
     train, validation = zip(*map(figures, history.epochs), strict=True)
-    axes.plot(numbers, train, marker=".", color=TRAIN, label="training (epoch mean, with dropout)")
+    axes.plot(
+        numbers, train, marker=".", color=TRAIN, label="training (epoch mean, while it learns)"
+    )
     if None not in validation:
         axes.plot(numbers, validation, marker=".", color=VALIDATION, label="validation")
     if history.best_epoch is not None:
