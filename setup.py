@@ -39,7 +39,7 @@ FAMILIES = (
     "winograd_weight.cpp",
 )
 #: Compiled once, for the processor that every binary must run on.
-BASELINE_SOURCES = ("dispatch.cpp", "memory.cpp", "output_memory.cpp")
+BASELINE_SOURCES = ("dispatch.cpp", "memory.cpp", "output_memory.cpp", "processors.cpp")
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 #: Name (also the C++ namespace) and compiler flags, from the lowest up.

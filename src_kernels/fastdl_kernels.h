@@ -6,6 +6,8 @@
 // an int need memory of their own, and return 0, or 1 if there is none.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -158,6 +160,22 @@ struct Table {
 int table_count();
 const Table* table_at(int index);
 bool table_runs_here(int index);
+
+// processors.cpp: the thread that starts a parallel loop, and its processor, for the helpers to leave.
+// Linux may put a thread that wakes on the processor of the one that woke it, though another idles:
+// after a time of high load it does not look for an idle one. The two then take turns until the load
+// is balanced, some 4 ms later, which is longer than most kernels take.
+class Caller {
+ public:
+  explicit Caller(int threads);
+  // Called by each of `threads`: a helper moves to another processor, if it is on the caller's.
+  // Threads that the user has bound to processors stay.
+  void make_room() const;
+
+ private:
+  int threads_, processor_;
+  pthread_t thread_;
+};
 
 // memory.cpp: memory of the calling thread, at least `bytes` long and aligned to 64 bytes, kept
 // for the next call and freed when the thread ends. A thread has one of each: the next call takes

@@ -54,29 +54,40 @@ constexpr int64_t kBlock = 65536;
 
 double multiply_add(Dtype dtype, int64_t operations, int threads) {
   double total = 0;
+  const Caller caller(threads);
 #pragma omp parallel num_threads(threads) reduction(+ : total)
-  total += dtype == kFloat32 ? multiply_add_loop<float>(operations)
-                             : multiply_add_loop<double>(operations);
+  {
+    caller.make_room();
+    total += dtype == kFloat32 ? multiply_add_loop<float>(operations)
+                               : multiply_add_loop<double>(operations);
+  }
   return total;
 }
 
 double read_bytes(const void* data, int64_t size, int threads) {
   const double* numbers = static_cast<const double*>(data);
   double total = 0;
-#pragma omp parallel for num_threads(threads) reduction(+ : total) schedule(static)
-  for (int64_t block = 0; block < size / kBlock; ++block) {
-    Vector<double> sum[8] = {};
-    const double* from = numbers + block * (kBlock / 8);
-    for (int64_t i = 0; i < kBlock / 8; i += 8 * kLanes<double>)
-      for (int v = 0; v < 8; ++v) sum[v] += load(from + i + v * kLanes<double>);
-    for (int v = 0; v < 8; ++v) total += sum[v][0];
+  const Caller caller(threads);
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+  {
+    caller.make_room();
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < size / kBlock; ++block) {
+      Vector<double> sum[8] = {};
+      const double* from = numbers + block * (kBlock / 8);
+      for (int64_t i = 0; i < kBlock / 8; i += 8 * kLanes<double>)
+        for (int v = 0; v < 8; ++v) sum[v] += load(from + i + v * kLanes<double>);
+      for (int v = 0; v < 8; ++v) total += sum[v][0];
+    }
   }
   return total;
 }
 
 void write_bytes(const void* from, void* to, int64_t size, int threads) {
+  const Caller caller(threads);
 #pragma omp parallel num_threads(threads)
   {
+    caller.make_room();
 #pragma omp for schedule(static)
     for (int64_t block = 0; block < size / kBlock; ++block) {
       double* target = static_cast<double*>(to) + block * (kBlock / 8);

@@ -67,10 +67,12 @@ FASTDL_INLINE void parallel_for(int64_t tasks, int threads, Body body) {
     return;
   }
   const FloatControl control = float_control();
+  const Caller caller(threads);
 #pragma omp parallel num_threads(threads)
   {
+    caller.make_room();
     const FloatMode mode(control);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
     for (int64_t task = 0; task < tasks; ++task) body(task);
   }
 }

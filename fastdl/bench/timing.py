@@ -3,27 +3,35 @@
 The calls take turns in one process, in an order that is drawn anew each round,
 so that whatever disturbs the machine disturbs them all. A turn starts when the
 threads of the turn before have gone to sleep: most libraries' threads wait for
-more work by spinning, for up to some 20 ms, on the very processors that the next
-library needs. A turn of a short call is a few milliseconds of it, after one call
-that is not counted: by then the caches and the thread pool are this call's again,
-not its neighbour's.
+more work by spinning, OpenBLAS's for 0.1 s, on the very processors that the next
+library needs. It starts with a call that is not counted: by then the caches and the
+thread pool are this call's again, not its neighbour's. Short calls then go on for a
+few milliseconds.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import quantiles
-from time import perf_counter, process_time, sleep
+from threading import get_native_id
+from time import perf_counter, sleep
 from typing import Any
 
-#: A turn goes on until this many seconds are spent. Longer calls have one a turn.
+#: Linux's list of this process's threads.
+_TASKS = "/proc/self/task"
+
+#: A turn goes on until this many seconds are spent. Longer calls are counted once a turn.
 TURN = 0.004
+#: A call that takes longer than this many seconds makes the caches its own as it goes.
+LONG = 0.1
 #: A turn waits this long at most for the threads of the turn before, looking this often.
-SETTLE, LOOK = 0.1, 0.001
+SETTLE, LOOK = 0.2, 0.001
 #: Every call is timed at least this often, unless told otherwise.
 MIN_CALLS = 3
 
@@ -60,25 +68,44 @@ def _turn(call: Callable[[], Any], times: list[float]) -> float:
     """Let ``call`` have a turn, add what each call took to ``times``; all it took."""
     _settle()
     start = perf_counter()
-    if not times or times[-1] < TURN:
+    if not times or times[-1] < LONG:
         call()
+    counted = perf_counter()
     while True:
         before = perf_counter()
         call()
         after = perf_counter()
         times.append(after - before)
-        if after - start > TURN:
+        if after - counted > TURN:
             return after - start
 
 
 def _settle() -> None:
     """Wait until this process's other threads are at rest."""
     end = perf_counter() + SETTLE
-    while perf_counter() < end:
-        busy, start = process_time(), perf_counter()
+    while _others_run() and perf_counter() < end:
         sleep(LOOK)
-        if process_time() - busy < 0.2 * (perf_counter() - start):
-            return
+
+
+def _others_run() -> bool:
+    """Whether another thread of this process runs; where that cannot be told, no.
+
+    The process's time would not tell: what other processors spent is added at the system's clock
+    ticks only.
+    """
+    own = str(get_native_id())
+    with suppress(OSError):
+        return any(_state(task) == "R" for task in os.listdir(_TASKS) if task != own)
+    return False
+
+
+def _state(task: str) -> str:
+    """The state of a thread of this process as Linux writes it, "" if it ended meanwhile."""
+    try:
+        status = Path(_TASKS, task, "stat").read_text()
+    except OSError:
+        return ""
+    return status.rpartition(")")[2].split()[0]
 
 
 def summary(times: list[float]) -> Timing:

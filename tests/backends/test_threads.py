@@ -138,6 +138,38 @@ print(fastdl.get_num_threads(), tasks() - before)
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc")
 
 
+MOVE = """
+import ctypes
+import os
+import numpy as np
+import fastdl
+
+here = ctypes.CDLL(None).sched_getcpu
+x, weight = np.ones((4, 32, 40, 40), np.float32), np.ones((32, 32, 3, 3), np.float32)
+before = set(os.listdir("/proc/self/task"))
+fastdl.conv2d(x, weight, backend=BACKEND)
+helpers = [int(task) for task in set(os.listdir("/proc/self/task")) - before]
+for _ in range(100):  # until this thread did not move meanwhile
+    own = here()
+    for helper in helpers:
+        os.sched_setaffinity(helper, {own})
+    fastdl.conv2d(x, weight, backend=BACKEND)
+    left = [helper for helper in helpers if own not in os.sched_getaffinity(helper)]
+    if left:
+        break
+print(bool(left))
+"""
+
+
+@linux
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="1 processor"
+)
+@pytest.mark.parametrize("name", [name for name in _backend_names() if name in ("compiled", "jit")])
+def test_a_helper_leaves_the_processor_of_the_caller(name: str) -> None:
+    assert run_python(f"BACKEND = {name!r}\n{MOVE}", OMP_NUM_THREADS="2") == "True"
+
+
 @linux
 @pytest.mark.parametrize("name", [name for name in _backend_names() if name != "naive"])
 def test_omp_num_threads_is_obeyed(name: str) -> None:

@@ -1,6 +1,11 @@
 """Turns and medians; no test asserts a time."""
 
 import gc
+import math
+import os
+import threading
+
+import pytest
 
 from fastdl.bench.timing import MIN_CALLS, Timing, interleaved, summary
 
@@ -28,6 +33,22 @@ def test_every_call_is_timed_a_few_times_whatever_the_budget():
 
     timing = interleaved({"slow": slow}, 1e-9)["slow"]
     assert MIN_CALLS <= timing.calls < counts["slow"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc")
+def test_a_turn_waits_for_the_threads_of_the_turn_before():
+    stop, seen = threading.Event(), []
+
+    def spin():
+        while not stop.is_set():
+            math.factorial(2000)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    threading.Timer(0.05, stop.set).start()
+    interleaved({"one": lambda: seen.append(stop.is_set())}, 1e-9)
+    thread.join()
+    assert all(seen)
 
 
 def test_the_collector_waits_and_goes_on():

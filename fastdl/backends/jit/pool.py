@@ -21,13 +21,19 @@ from numpy.typing import DTypeLike
 
 from .. import limits
 from ..table import Array
+from .processors import Caller
 
 #: Below this many operations, waking another thread costs more than it saves.
 SMALL_WORK = 200_000
 #: Tasks that there should be for a thread where they can be cut at will.
 TASKS_PER_THREAD = 4
-#: The smallest piece of a job is a thread's share divided by so many.
+#: The smallest piece of a job is a thread's share divided by so many, or so many operations if
+#: those are more: starting a kernel takes some 10 microseconds, more when it has left the caches.
 _MOST_PIECES = 8
+_PIECE_WORK = SMALL_WORK // 2
+
+#: What the steps of a kernel count with, see `run_together`.
+COUNTERS = 4
 
 Kernel = Callable[..., None]
 
@@ -39,15 +45,23 @@ class _Job:
     (guided self-scheduling, Polychronopoulos and Kuck 1987).
     """
 
-    def __init__(self, call: Callable[[int, int], None], tasks: int, threads: int) -> None:
+    def __init__(
+        self, call: Callable[[int, int], None], tasks: int, work: int, threads: int
+    ) -> None:
         self._call = call
         self._lock = threading.Lock()
         self._tasks = tasks
         self._shares = 2 * threads
-        self._smallest = max(1, tasks // (_MOST_PIECES * threads))
+        self._smallest = max(1, tasks // (_MOST_PIECES * threads), tasks * _PIECE_WORK // work)
         self._taken = self._done = 0
+        self._caller = Caller(threads)
         self._error: BaseException | None = None
         self._finished = threading.Event()
+
+    def help(self) -> None:
+        """`work`, on another processor than the caller's."""
+        self._caller.make_room()
+        self.work()
 
     def work(self) -> None:
         """Do pieces until none is left to take."""
@@ -97,7 +111,7 @@ class _Pool:
 
     def _serve(self) -> None:
         while True:
-            self._jobs.get().work()
+            self._jobs.get().help()
 
 
 _pool = _Pool()
@@ -125,13 +139,25 @@ def run_with_scratch(
     _run(lambda start, stop: kernel(start, stop, scratch("task", dtype, size), *args), tasks, work)
 
 
+def run_together(
+    kernel: Kernel, tasks: int, work: int, dtype: DTypeLike, size: int, *args: Any
+) -> None:
+    """Call ``kernel(counters, scratch, *args)`` once on each thread: it takes its tasks itself.
+
+    For kernels of several steps, by way of `turns`: ``counters`` are zeros that all threads share.
+    """
+    counters = np.zeros(COUNTERS, np.int64)
+    threads = min(limits.threads(), tasks) if work >= SMALL_WORK else 1
+    _run(lambda start, stop: kernel(counters, scratch("task", dtype, size), *args), threads, work)
+
+
 def _run(call: Callable[[int, int], None], tasks: int, work: int) -> None:
     threads = min(limits.threads(), tasks)
     if threads <= 1 or work < SMALL_WORK:
         if tasks:
             call(0, tasks)
         return
-    job = _Job(call, tasks, threads)
+    job = _Job(call, tasks, work, threads)
     _pool.share(job, threads - 1)
     job.work()
     job.wait()

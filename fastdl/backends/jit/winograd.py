@@ -36,7 +36,8 @@ from .activation import NONE, RELU, activate
 from .arrays import flat
 from .compiling import compiled
 from .microkernel import MR, multiply_tile, tile_columns
-from .pool import run, run_with_scratch, scratch
+from .pool import run_together, scratch
+from .turns import take, wait
 from .vectors import lanes
 from .winograd_transforms import (
     ELEMENTS,
@@ -58,6 +59,9 @@ _BLOCK = 32
 _APART = 16
 
 
+# What the threads of a call count: filters taken to be transformed and done, tasks taken.
+_SLICES, _SLICES_DONE, _TASKS = 0, 1, 2
+
 #: Up to so many panels, each task transforms its filters itself: they then stay in the second-level
 #: cache, while those that all tasks share may come from memory.
 _OWN_PANELS = 2
@@ -78,7 +82,8 @@ class _Cut(NamedTuple):
 
     lanes: int
     columns: int  # of a tile of the microkernel: NR
-    tiles: int  # of a panel, at most as many
+    panel_vectors: int  # of tiles in a panel; in the first `longer`, one more
+    longer: int
     tile_rows: int  # of an image
     tile_columns: int
     panels: int  # of the batch
@@ -95,42 +100,53 @@ class _Cut(NamedTuple):
 def _division(
     g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool = False
 ) -> tuple[float, int, int]:
-    """(time, vectors of tiles in a panel, parts of the filters): the division of least time.
+    """(time, panels, parts of the filters): the division of least time.
 
     ``packed``: the filters are transformed already.
     """
-    vector = lanes(dtype)
-    tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
+    vectors = _tile_vectors(g, dtype)
     blocks = -(-g.group_filters // _BLOCK)
 
-    def division(vectors: int, parts: int) -> tuple[float, int, int]:
-        panels = -(-tiles // (vectors * vector))
+    def division(panels: int, parts: int) -> tuple[float, int, int]:
         # A task transforms all tiles of its panel for itself.
         filters = min(g.group_filters, -(-blocks // parts) * _BLOCK)
         pairs = g.group_channels * filters
-        task = vectors * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
-        task += _PRODUCT_TIMES[vectors - 1] * pairs
-        if not packed:
-            task += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
-        return -(-g.groups * panels * parts // threads) * task, vectors, parts
+
+        def task(length: int) -> float:
+            time = length * (_INPUT_TIME * g.group_channels + _OUTPUT_TIME * filters)
+            time += _PRODUCT_TIMES[length - 1] * pairs
+            if not packed:
+                time += _FILTER_TIME * pairs * (1 if panels <= _OWN_PANELS else 1 / panels)
+            return time
+
+        # The thread with most work has its share of the longer panels, and of all.
+        length, longer = divmod(vectors, panels)
+        tasks, long_tasks = (-(-g.groups * n * parts // threads) for n in (panels, longer))
+        time = long_tasks * task(length + 1) if longer else 0.0
+        return time + (tasks - long_tasks) * task(length), panels, parts
 
     most = min(blocks, 2 * threads) if threads > 1 else 1
+    fewest = [-(-vectors // length) for length in range(1, tile_columns(dtype) // lanes(dtype) + 1)]
+    even = [min(vectors, -(-panels // threads) * threads) for panels in fewest]
     return min(
-        division(vectors, parts)
-        for vectors in range(1, tile_columns(dtype) // vector + 1)
-        for parts in range(1, most + 1)
+        division(panels, parts) for panels in {*fewest, *even} for parts in range(1, most + 1)
     )
+
+
+def _tile_vectors(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
+    """Vectors of tiles in the batch."""
+    tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
+    return -(-tiles // lanes(dtype))
 
 
 def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
-    rows, row_tiles = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     blocks = -(-g.group_filters // _BLOCK)
-    _, vectors, parts = _division(g, dtype, threads, packed)
-    tiles = vectors * vector
-    panels = -(-g.batch * rows * row_tiles // tiles)
+    _, panels, parts = _division(g, dtype, threads, packed)
+    length, longer = divmod(_tile_vectors(g, dtype), panels)
     return _Cut(
-        vector, columns, tiles, rows, row_tiles, panels, blocks, parts,
+        vector, columns, length, longer, -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT), panels,
+        blocks, parts,
         -(-g.group_channels * MR // 16) * 16 + _APART,
         g.group_channels * columns + _APART,
         _BLOCK * columns + _APART,
@@ -154,21 +170,27 @@ def _transform_slice(
     begin = group * filters * channels * 9 + first * filter_step + k * channel_step
     last = filters - first - 1
     for at in range(0, size * MR, vector):
-        for lane in range(vector):
-            f, c = min((at + lane) % MR, last), min((at + lane) // MR, size - 1)
-            positions[lane] = f * filter_step + c * channel_step
-        transform_filter(weight, begin, positions, turned, u, place + at, stride)
+        channel = at // MR
+        if at == 0 or vector < MR or at + vector > size * MR:
+            for lane in range(vector):
+                f = min((at + lane) % MR, last)
+                c = min((at + lane) // MR, size - 1) - channel
+                positions[lane] = f * filter_step + c * channel_step
+        transform_filter(
+            weight, begin + channel * channel_step, positions, turned, u, place + at, stride
+        )
 
 
 @compiled
 def _transform_filters(
-    start: int, stop: int, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut, u: Array
-) -> None:  # fmt: skip
-    """Tasks (group, MR filters) into the filters that all tasks share."""
+    counters: Array, weight: Array, g: ConvGeometry, turned: bool, cut: _Cut, u: Array
+) -> None:
+    """Tasks (group, MR filters) into the filters that all tasks share; done when this returns."""
     channels = g.channels // g.groups
     slices = -(-(g.filters // g.groups) // MR)
     positions = np.empty(cut.lanes, np.int64)
-    for task in range(start, stop):
+    task = take(counters, _SLICES)
+    while task < g.groups * slices:
         group, first = task // slices, task % slices * MR
         block = group * cut.blocks + first // _BLOCK
         row = block * ELEMENTS * _BLOCK // MR + first % _BLOCK // MR
@@ -177,6 +199,9 @@ def _transform_filters(
                 weight, g, turned, group, first, k, min(CHUNK, channels - k), cut.lanes, positions,
                 u, row * cut.u_row + k * MR, _BLOCK // MR * cut.u_row,
             )  # fmt: skip
+        take(counters, _SLICES_DONE)
+        task = take(counters, _SLICES)
+    wait(counters, _SLICES_DONE, g.groups * slices)
 
 
 @compiled
@@ -291,11 +316,27 @@ def _multiply(
 
 
 @compiled
+def _pack(
+    counters: Array,
+    memory: Array,
+    weight: Array,
+    g: ConvGeometry,
+    turned: bool,
+    cut: _Cut,
+    u: Array,
+) -> None:
+    _transform_filters(counters, weight, g, turned, cut, u)
+
+
+@compiled
 def _convolve(
-    start: int, stop: int, memory: Array, x: Array, weight: Array, u: Array, bias: Array,
+    counters: Array, memory: Array, x: Array, weight: Array, packed: bool, u: Array, bias: Array,
     activation: int, g: ConvGeometry, turned: bool, cut: _Cut, unsound: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Tasks (group, panel, part of the filters)."""
+    """Transform the filters into u, if they are not ``packed`` there, or made as they are needed.
+
+    Then tasks (group, panel, part of the filters).
+    """
     columns, line = cut.columns, TILE_OUT * cut.columns
     filters, depth = g.filters // g.groups, g.channels // g.groups
     tiles = g.batch * cut.tile_rows * cut.tile_columns
@@ -320,15 +361,19 @@ def _convolve(
     inputs, outputs = np.empty(columns, np.int64), np.empty(columns, np.int64)
     filters_at = np.empty(cut.lanes, np.int64)
     places = np.arange(CHUNK) * MR
-    for task in range(start, stop):
-        if unsound[0]:
+    if not (packed or cut.own_filters):
+        _transform_filters(counters, weight, g, turned, cut, u)
+    while not unsound[0]:
+        task = take(counters, _TASKS)
+        if task >= g.groups * cut.panels * cut.parts:
             return
         part = task % cut.parts
         panel = task // cut.parts % cut.panels
         group = task // (cut.parts * cut.panels)
-        count = min(cut.tiles, tiles - panel * cut.tiles)
-        vectors = -(-count // cut.lanes)
-        found = _locate(panel * cut.tiles, count, cut, runs)
+        first = (panel * cut.panel_vectors + min(panel, cut.longer)) * cut.lanes
+        vectors = cut.panel_vectors + (panel < cut.longer)
+        count = min(vectors * cut.lanes, tiles - first)
+        found = _locate(first, count, cut, runs)
         direct = whole and count % cut.lanes == 0
         _place(runs, found, g.filters, direct, g, inputs, outputs)
         for k in range(depth):
@@ -393,8 +438,8 @@ def packed_elements(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
 def pack(weight: Array, g: ConvGeometry, turned: bool, u: Array) -> None:
     """Transform all filters into u, of `packed_elements`."""
     pairs = g.groups * g.group_filters * g.group_channels
-    run(
-        _transform_filters, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS,
+    run_together(
+        _pack, g.groups * -(-g.group_filters // MR), pairs * ELEMENTS, u.dtype, 0,
         flat(weight), g, turned, _cut(g, u.dtype, 1, True), u,
     )  # fmt: skip
 
@@ -419,16 +464,16 @@ def convolve(
         own = 0
         if u is None:
             u = scratch("winograd_filters", dtype, packed_elements(g, dtype))
-            pack(weight, g, turned, u)
     unsound = np.zeros(1, np.int64)
     elements = (
         ELEMENTS * (cut.v_element + cut.m_element)
         + TILE_IN * cut.line + (TILE_OUT * TILE_OUT + MR) * cut.columns
         + own + cut.lanes
     )  # fmt: skip
-    run_with_scratch(
-        _convolve, g.groups * cut.panels * cut.parts, pairs * cut.panels * cut.tiles * ELEMENTS // 8,
-        dtype, elements, flat(x), flat(weight), u, bias, activation, g, turned, cut, unsound,
+    run_together(
+        _convolve, g.groups * cut.panels * cut.parts,
+        pairs * _tile_vectors(g, dtype) * cut.lanes * ELEMENTS // 8, dtype, elements,
+        flat(x), flat(weight), packed is not None, u, bias, activation, g, turned, cut, unsound,
         flat(out),
     )  # fmt: skip
     return not unsound[0]
