@@ -225,9 +225,11 @@ def conv2d_grad_weight(
 ) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
     g = geometry
-    if algorithm == "winograd" or (algorithm is None and _by_winograd(None, g, out.dtype)):
-        if winograd_weight.grad_weight(grad, x, g, out):
-            return
+    by_winograd = algorithm == "winograd"
+    if algorithm is None and winograd.serves(g) and out.dtype == np.float32:
+        by_winograd = winograd_weight.pays(g)
+    if by_winograd and winograd_weight.grad_weight(grad, x, g, out):
+        return
     if geometry.group_channels == 1:
         depthwise.backward_weight(grad, x, geometry, forward_taps(geometry), out)
     else:

@@ -62,12 +62,13 @@ def multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
 
 
 def mangled(vector: Any) -> str:
-    return f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
+    names = {ir.FloatType(): "f32", ir.DoubleType(): "f64", I32: "i32", I64: "i64"}
+    return f"v{vector.count}{names[vector.element]}"
 
 
 def alignment(vector: Any) -> int:
     """That of one element: nothing is promised about a vector's address."""
-    return 4 if vector.element == ir.FloatType() else 8
+    return 4 if vector.element in (ir.FloatType(), I32) else 8
 
 
 def load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
