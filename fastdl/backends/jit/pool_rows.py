@@ -23,6 +23,7 @@ from .vectors import (
     data,
     gather,
     load,
+    loop,
     masked_load,
     masked_store,
     splat,
@@ -75,32 +76,9 @@ class _Row:
                 )  # fmt: skip
                 return step(values, pixels, offset)
 
-            return _loop(builder, self._taps, values, tap)
+            return loop(builder, self._taps, values, tap)
 
-        return _loop(builder, self._rows, start, row)
-
-
-def _loop(
-    builder: Any, count: Any, values: Values, step: Callable[[Any, Values], Values]
-) -> Values:
-    """``values = step(index, values)`` for every index below ``count``, in registers."""
-    before = builder.block
-    loop, body, done = (builder.append_basic_block(f"pool.{name}") for name in ("at", "do", "end"))
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    index = builder.phi(I64)
-    index.add_incoming(I64(0), before)
-    carried = [builder.phi(value.type) for value in values]
-    for phi, value in zip(carried, values, strict=True):
-        phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", index, count), body, done)
-    builder.position_at_end(body)
-    for phi, value in zip(carried, step(index, carried), strict=True):
-        phi.add_incoming(value, builder.block)
-    index.add_incoming(builder.add(index, I64(1)), builder.block)
-    builder.branch(loop)
-    builder.position_at_end(done)
-    return carried
+        return loop(builder, self._rows, start, row)
 
 
 def _store(builder: Any, value: Any, pointer: Any, first: Any, count: Any, room: Any) -> None:
@@ -118,8 +96,8 @@ def _store(builder: Any, value: Any, pointer: Any, first: Any, count: Any, room:
 def _each_vector(builder: Any, count: Any, vector: Any, body: Callable[[Any], None]) -> None:
     length = I64(vector.count)
     vectors = builder.sdiv(builder.add(count, I64(vector.count - 1)), length)
-    with for_range(builder, vectors) as loop:
-        body(builder.mul(loop.index, length))
+    with for_range(builder, vectors) as turn:
+        body(builder.mul(turn.index, length))
 
 
 def _signature(source: Any, *more: Any) -> Any:
@@ -153,8 +131,8 @@ class _Separated:
         for vectors in (_BLOCK, 1):
             size = I64(vectors * length)
             blocks = builder.sdiv(builder.sub(self._width, done), size)
-            with for_range(builder, blocks) as loop:
-                first = builder.add(done, builder.mul(loop.index, size))
+            with for_range(builder, blocks) as turn:
+                first = builder.add(done, builder.mul(turn.index, size))
                 self._reduce_block(target, first, vectors, None)
             done = builder.add(done, builder.mul(blocks, size))
         left = builder.sub(self._width, done)
@@ -174,7 +152,7 @@ class _Separated:
             ]
 
         to = builder.gep(target, [first])
-        reduced = _loop(builder, self._rows, [self._start] * vectors, row)
+        reduced = loop(builder, self._rows, [self._start] * vectors, row)
         for v, value in zip(at, reduced, strict=True):
             builder.store(
                 value, vector_at(builder, to, v, self.vector), align=alignment(self.vector)
@@ -220,7 +198,7 @@ class _Separated:
                     line = builder.gep(begin, [builder.mul(index, self._tap_step)])
                     return [self._combine(values[0], read(line))]
 
-                body(first, _loop(builder, self._taps, [self._start], tap)[0])
+                body(first, loop(builder, self._taps, [self._start], tap)[0])
 
             _each_vector(builder, count, self.vector, windows)
             builder.branch(end)
@@ -343,3 +321,109 @@ def mean_row(
     return _separated_signature(
         source, buffer, out, types.intp, source.dtype, widths
     ), generate  # fmt: skip
+
+
+@intrinsic
+def spread_row(
+    typing: Any, grad: Any, at: Any, width: Any, rows: Any, heights: Any, first_height: Any,
+    widths: Any, buffer: Any, left: Any, taps: Any, step: Any, pad: Any, count: Any, room: Any,
+    out: Any, place: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Of ``rows`` rows of windows, ``width`` each, the shares that one row of the image gets.
+
+    ``out[place + x] = sum of shares[j] over the windows j whose taps b reach x = j * step - pad + b``
+    for x below ``count``; ``shares[j] = widths[j] * sum of heights[first_height + r] * grad[at +
+    r * width + j]``. ``step`` is 1 or 2, and ``taps`` at most ``left``. The buffer is zero outside of
+    the row of shares. With ``room``, anything may be written to the rest of two vectors.
+    """
+    size = types.intp
+    signature = types.void(
+        grad, size, size, size, heights, size, widths, buffer, size, size, size, size, size,
+        types.boolean, out, size,
+    )  # fmt: skip
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        width, rows, left, taps, step, pad, count, room = (
+            args[i] for i in (2, 3, 8, 9, 10, 11, 12, 13)
+        )
+        vector = vector_type(signature.args[0].dtype, context)
+        zero = ir.Constant(vector, None)
+
+        def begin(argument: int, index: Any) -> Any:
+            array = data(context, builder, signature.args[argument], args[argument])
+            return builder.gep(array, [index])
+
+        source, target = begin(0, args[1]), begin(14, args[15])
+        tall, wide, shares = begin(4, args[5]), begin(6, I64(0)), begin(7, left)
+
+        def reduce_rows(first: Any, mask: Any) -> None:
+            def row(index: Any, values: Values) -> Values:
+                line = builder.gep(source, [builder.add(first, builder.mul(index, width))])
+                pixels = (
+                    load(builder, line, I64(0), vector)
+                    if mask is None
+                    else masked_load(
+                        builder, vector_at(builder, line, I64(0), vector), mask, vector
+                    )
+                )
+                factor = splat(builder, builder.load(builder.gep(tall, [index])), vector)
+                return [builder.fadd(values[0], builder.fmul(factor, pixels))]
+
+            (total,) = loop(builder, rows, [zero], row)
+            total = builder.fmul(total, load(builder, wide, first, vector))
+            if mask is not None:
+                total = builder.select(mask, total, zero)
+            place = vector_at(builder, shares, first, vector)
+            builder.store(total, place, align=alignment(vector))
+
+        def phase(number: int) -> tuple[Any, Any]:
+            """Of the pixels ``step * t + number``: the last window's start, and how many windows."""
+            shifted = builder.add(pad, I64(number))
+            beyond = builder.sub(taps, builder.srem(shifted, step))
+            count = builder.sdiv(builder.add(beyond, builder.sub(step, I64(1))), step)
+            return builder.gep(shares, [builder.sdiv(shifted, step)]), count
+
+        phases = [phase(0), phase(1)]
+
+        def windows(first: Any, number: int) -> Any:
+            """The sum of the windows that hold the pixels ``step * (first + l) + number``."""
+            start, windows = phases[number]
+            last = builder.gep(start, [first])
+
+            def window(index: Any, values: Values) -> Values:
+                line = builder.gep(last, [builder.neg(index)])
+                return [builder.fadd(values[0], load(builder, line, I64(0), vector))]
+
+            return loop(builder, windows, [zero], window)[0]
+
+        whole = builder.mul(builder.sdiv(width, I64(vector.count)), I64(vector.count))
+        _each_vector(builder, whole, vector, lambda first: reduce_rows(first, None))
+        left_over = builder.sub(width, whole)
+        with builder.if_then(builder.icmp_signed(">", left_over, I64(0))):
+            reduce_rows(whole, below(builder, vector, left_over))
+        single = builder.icmp_signed("==", step, I64(1))
+        with builder.if_else(single) as (then, otherwise):
+            with then:
+                _each_vector(
+                    builder, count, vector,
+                    lambda x: _store(builder, windows(x, 0), target, x, count, room),
+                )  # fmt: skip
+            with otherwise:
+                length = vector.count
+
+                def pairs(first: Any) -> None:
+                    both = windows(first, 0), windows(first, 1)
+                    for part in range(2):
+                        half = range(part * length // 2, (part + 1) * length // 2)
+                        order = [lane for t in half for lane in (t, length + t)]
+                        mixed = builder.shuffle_vector(
+                            *both, ir.Constant(ir.VectorType(I32, length), order)
+                        )
+                        x = builder.add(builder.mul(first, I64(2)), I64(part * length))
+                        _store(builder, mixed, target, x, count, room)
+
+                half_count = builder.sdiv(builder.add(count, I64(1)), I64(2))
+                _each_vector(builder, half_count, vector, pairs)
+        return context.get_dummy_value()
+
+    return signature, generate

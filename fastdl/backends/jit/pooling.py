@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...geometry import ConvGeometry, PoolGeometry, adaptive_window
+from ...geometry import PoolGeometry, adaptive_window
 from ..common import are_within, window_sizes
 from ..table import Array
 from .arrays import flat, planes
 from .compiling import compiled
-from .conv import conv2d_grad_input
 from .pool import run, run_with_scratch
-from .pool_rows import max_row, max_row_where, mean_row
+from .pool_rows import max_row, max_row_where, mean_row, spread_row
 from .spans import span
 from .sums import total
 from .vectors import lanes
@@ -190,6 +189,33 @@ def _small_average(
 
 
 @compiled
+def _small_average_backward(
+    start: int, stop: int, grad: Array, sizes: _Window, vector: int, heights: Array, widths: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """As `_average_backward`, of strides 1 and 2, with the inverse of the divisors.
+
+    Widths go on to a whole vector.
+    """
+    kernel_h, kernel_w, stride_h, stride_w, above, left, _, _ = sizes
+    _, height, width = out.shape
+    _, out_h, out_w = grad.shape
+    source, target = grad.reshape(-1), out.reshape(-1)
+    shares = max(out_w, (width + left) // stride_w + 1) + 3 * vector
+    buffer = np.zeros(kernel_w + shares, grad.dtype)
+    for p in range(start, stop):
+        for row in range(height):
+            first = max(0, -((kernel_h - 1 - row - above) // stride_h))
+            last = min(out_h, (row + above) // stride_h + 1)
+            room = row * width + -(-width // (2 * vector)) * 2 * vector <= height * width
+            spread_row(
+                source, (p * out_h + first) * out_w, out_w, last - first, heights, first, widths,
+                buffer, kernel_w, kernel_w, stride_w, left, width, room, target,
+                (p * height + row) * width,
+            )  # fmt: skip
+
+
+@compiled
 def _average_backward(
     start: int, stop: int, grad: Array, sizes: _Window, heights: Array, widths: Array, out: Array
 ) -> None:
@@ -256,16 +282,15 @@ def avg_pool2d_backward(
     """Spread each grad element, over its divisor, on its window."""
     g = geometry
     heights, widths = _divisors(g, count_include_pad, divisor)
-    if g.kernel_h > g.stride_h and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
-        # As the gradient of a depthwise convolution whose weights are 1.
-        divisors = np.multiply.outer(heights, widths).astype(out.dtype)
-        windows = ConvGeometry(
-            g.batch, g.channels, g.height, g.width, g.channels, g.kernel_h, g.kernel_w,
-            stride_h=g.stride_h, stride_w=g.stride_w, dilation_h=1, dilation_w=1,
-            pad_top=g.pad_h, pad_left=g.pad_w, groups=g.channels, out_h=g.out_h, out_w=g.out_w,
+    dtype = out.dtype
+    if g.stride_w <= 2 and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
+        vector = lanes(dtype)
+        widths = np.concatenate([widths, np.ones(vector)])
+        run(
+            _small_average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,
+            planes(grad), _window(g), vector, (1 / heights).astype(dtype),
+            (1 / widths).astype(dtype), planes(out),
         )  # fmt: skip
-        ones = np.ones(windows.weight_shape, out.dtype)
-        conv2d_grad_input(grad / divisors, ones, windows, out)
         return
     run(
         _average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,

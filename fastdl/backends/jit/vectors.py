@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -116,3 +117,26 @@ def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     function_type = ir.FunctionType(result, [argument.type for argument in args])
     function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
     return builder.call(function, args)
+
+
+def loop(
+    builder: Any, count: Any, values: list[Any], step: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """``values = step(index, values)`` for every index below ``count``, in registers."""
+    before = builder.block
+    head, body, done = (builder.append_basic_block(f"loop.{name}") for name in ("at", "do", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(I64)
+    index.add_incoming(I64(0), before)
+    carried = [builder.phi(value.type) for value in values]
+    for phi, value in zip(carried, values, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", index, count), body, done)
+    builder.position_at_end(body)
+    for phi, value in zip(carried, step(index, carried), strict=True):
+        phi.add_incoming(value, builder.block)
+    index.add_incoming(builder.add(index, I64(1)), builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return carried
