@@ -27,6 +27,7 @@ def _vector_bytes() -> int:
     return 32 if "avx2" in features() else 16
 
 
+@cache
 def lanes(dtype: DTypeLike) -> int:
     """Elements of one vector."""
     return _vector_bytes() // np.dtype(dtype).itemsize

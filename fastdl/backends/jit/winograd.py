@@ -134,11 +134,12 @@ def _division(
 
 
 def _tile_vectors(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
-    """Vectors of tiles in the batch."""
+    """Vectors of tiles in the batch, at least one."""
     tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
-    return -(-tiles // lanes(dtype))
+    return max(1, -(-tiles // lanes(dtype)))
 
 
+@lru_cache(maxsize=64)
 def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     blocks = -(-g.group_filters // _BLOCK)
