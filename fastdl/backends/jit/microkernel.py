@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import for_range
 from numba.extending import intrinsic
-from numpy.typing import DTypeLike
 
 from .vectors import (
     I32,
@@ -41,7 +41,7 @@ _VECTORS = 3
 MR = 8 if "avx512f" in features() else 4
 
 
-def tile_columns(dtype: DTypeLike) -> int:
+def tile_columns(dtype: np.dtype[Any]) -> int:
     """Columns of a tile (NR)."""
     return _VECTORS * lanes(dtype)
 

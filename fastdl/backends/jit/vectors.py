@@ -11,7 +11,6 @@ from llvmlite import ir
 from numba.core import config
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
-from numpy.typing import DTypeLike
 
 
 @cache
@@ -28,7 +27,7 @@ def _vector_bytes() -> int:
 
 
 @cache
-def lanes(dtype: DTypeLike) -> int:
+def lanes(dtype: str | np.dtype[Any]) -> int:
     """Elements of one vector."""
     return _vector_bytes() // np.dtype(dtype).itemsize
 
