@@ -16,18 +16,19 @@ from .arrays import flat
 from .compiling import compiled
 from .norm_rows import CHUNK, add_deviations, add_products, add_sum, grad_row, scale_row
 from .pool import run
+from .rows import goes_past
 
 
 @compiled
 def _scale_channel(
     x: Array, size: int, channels: int, c: int, mean: float, scale: float, shift: float,
-    activation: int, out: Array,
+    activation: int, past: bool, out: Array,
 ) -> None:  # fmt: skip
     """The last image first: the cache still holds it, if it was read just before."""
     lowest = x.dtype.type(0 if activation == RELU else -np.inf)
     for first in range(x.size // size - channels + c, -1, -channels):
         at = first * size
-        scale_row(x, at, size, mean, scale, shift, lowest, out)
+        scale_row(x, at, size, mean, scale, shift, lowest, out, past)
         if activation not in (NONE, RELU):
             activate(activation, out[at : at + size])
 
@@ -46,7 +47,7 @@ def _sum_lanes(totals: Array) -> tuple[float, float]:
 @compiled
 def _train(
     start: int, stop: int, x: Array, size: int, weight: Array, bias: Array, eps: float,
-    activation: int, out: Array, mean: Array, var: Array,
+    activation: int, past: bool, out: Array, mean: Array, var: Array,
 ) -> None:  # fmt: skip
     """Tasks are channels of x (N, C, S), flat."""
     kind, channels = x.dtype.type, mean.size
@@ -71,22 +72,22 @@ def _train(
         var[c] = spread
         scale = weight[c] / math.sqrt(spread + eps)
         shift = kind(bias[c] - rest * scale)
-        _scale_channel(x, size, channels, c, center, kind(scale), shift, activation, out)
+        _scale_channel(x, size, channels, c, center, kind(scale), shift, activation, past, out)
 
 
 @compiled
 def _normalize(
     start: int, stop: int, x: Array, size: int, mean: Array, scale: Array, shift: Array,
-    activation: int, out: Array,
+    activation: int, past: bool, out: Array,
 ) -> None:  # fmt: skip
     for c in range(start, stop):
-        _scale_channel(x, size, mean.size, c, mean[c], scale[c], shift[c], activation, out)
+        _scale_channel(x, size, mean.size, c, mean[c], scale[c], shift[c], activation, past, out)
 
 
 @compiled
 def _backward(
     start: int, stop: int, grad: Array, x: Array, size: int, mean: Array, inv_std: Array,
-    weight: Array, training: bool, grad_x: Array, grad_weight: Array, grad_bias: Array,
+    weight: Array, training: bool, past: bool, grad_x: Array, grad_weight: Array, grad_bias: Array,
 ) -> None:  # fmt: skip
     kind, channels = x.dtype.type, mean.size
     count = x.size // channels
@@ -107,10 +108,10 @@ def _backward(
         slope = kind(inv_std[c] * sum_product / count)
         for at in range(x.size - (channels - c) * size, -1, -channels * size):
             if training:
-                grad_row(grad, x, at, size, share, center, slope, scale, grad_x)
+                grad_row(grad, x, at, size, share, center, slope, scale, grad_x, past)
             else:
                 # The mean is given, and so is the variance: x does not matter.
-                scale_row(grad, at, size, kind(0), scale, kind(0), kind(-np.inf), grad_x)
+                scale_row(grad, at, size, kind(0), scale, kind(0), kind(-np.inf), grad_x, past)
 
 
 def _or_filled(array: Array | None, value: float, like: Array) -> Array:
@@ -131,7 +132,7 @@ def batch_norm_train(
     """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with x's own mean and variance."""
     run(
         _train, x.shape[1], x.size, flat(x), x.shape[2], _or_filled(weight, 1, mean),
-        _or_filled(bias, 0, mean), float(eps), CODES[activation], flat(out), flat(mean), flat(var),
+        _or_filled(bias, 0, mean), float(eps), CODES[activation], goes_past(out, x.shape[2]), flat(out), flat(mean), flat(var),
     )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def normalize(
     scale, shift = scale_and_shift(var, weight, bias, eps)
     run(
         _normalize, x.shape[1], x.size, flat(x), x.shape[2], flat(mean), flat(scale), flat(shift),
-        CODES[activation], flat(out),
+        CODES[activation], goes_past(out, x.shape[2]), flat(out),
     )  # fmt: skip
 
 
@@ -167,5 +168,5 @@ def batch_norm_backward(
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
     run(
         _backward, x.shape[1], 2 * x.size, flat(grad), flat(x), x.shape[2], flat(mean), flat(inv_std),
-        _or_filled(weight, 1, mean), bool(training), flat(grad_x), grad_weight, grad_bias,
+        _or_filled(weight, 1, mean), bool(training), goes_past(grad_x, x.shape[2]), flat(grad_x), grad_weight, grad_bias,
     )  # fmt: skip

@@ -12,129 +12,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .microkernel import below
-from .vectors import (
-    I64,
-    alignment,
-    data,
-    load,
-    loop,
-    masked_load,
-    masked_store,
-    splat,
-    vector_at,
-    vector_type,
-)
+from .rows import Row, Values
+from .vectors import I64, splat
 
 #: Elements that are summed in their own precision: 32 a lane where a vector has eight.
 CHUNK = 1024
-#: Vectors of a row that are in registers at once.
-_BLOCK = 4
-
-Values = list[Any]
-
-
-class _Row:
-    """``count`` elements of several arrays, by vectors."""
-
-    def __init__(self, context: Any, builder: Any, element: Any, count: Any) -> None:
-        self._context = context
-        self._builder = builder
-        self._count = count
-        self.vector = vector_type(element, context)
-
-    def at(self, array_type: Any, array: Any, index: Any) -> Any:
-        return self._builder.gep(data(self._context, self._builder, array_type, array), [index])
-
-    def read(self, pointer: Any, first: Any, mask: Any) -> Any:
-        if mask is None:
-            return load(self._builder, pointer, first, self.vector)
-        place = vector_at(self._builder, pointer, first, self.vector)
-        return masked_load(self._builder, place, mask, self.vector)
-
-    def write(self, value: Any, pointer: Any, first: Any, mask: Any) -> None:
-        place = vector_at(self._builder, pointer, first, self.vector)
-        if mask is None:
-            self._builder.store(value, place, align=alignment(self.vector))
-        else:
-            masked_store(self._builder, value, place, mask)
-
-    def reduce(self, start: Values, step: Callable[[Values, Any, Any], Values]) -> Values:
-        """``values = step(values, first element, mask)`` for every vector, the last one masked.
-
-        Blocks of vectors go on from ``start`` by themselves; then they are added.
-        """
-        builder, length = self._builder, self.vector.count
-        number = len(start)
-        values, done = [*start] * _BLOCK, I64(0)
-        for vectors in (_BLOCK, 1):
-            size = I64(vectors * length)
-            blocks = builder.sdiv(builder.sub(self._count, done), size)
-
-            def block(
-                index: Any,
-                values: Values,
-                vectors: int = vectors,
-                done: Any = done,
-                size: Any = size,
-            ) -> Values:
-                first = builder.add(done, builder.mul(index, size))
-                return [
-                    value
-                    for v in range(vectors)
-                    for value in step(
-                        values[v * number : (v + 1) * number],
-                        builder.add(first, I64(v * length)),
-                        None,
-                    )
-                ]
-
-            used = vectors * number
-            values[:used] = loop(builder, blocks, values[:used], block)
-            done = builder.add(done, builder.mul(blocks, size))
-        left = builder.sub(self._count, done)
-        before = builder.block
-        with builder.if_then(builder.icmp_signed(">", left, I64(0))):
-            cut = step(values[:number], done, below(builder, self.vector, left))
-            cut_block = builder.block
-        for index, value in enumerate(cut):
-            last = builder.phi(value.type)
-            last.add_incoming(values[index], before)
-            last.add_incoming(value, cut_block)
-            values[index] = last
-        return [
-            builder.fadd(
-                builder.fadd(values[index], values[index + number]),
-                builder.fadd(values[index + 2 * number], values[index + 3 * number]),
-            )
-            for index in range(number)
-        ]
-
-    def each(self, body: Callable[[Any, Any], None]) -> None:
-        """``body(first element, mask)`` for every vector."""
-        builder, length = self._builder, I64(self.vector.count)
-        whole = builder.sdiv(self._count, length)
-
-        def step(index: Any, values: Values) -> Values:
-            body(builder.mul(index, length), None)
-            return values
-
-        loop(builder, whole, [], step)
-        done = builder.mul(whole, length)
-        left = builder.sub(self._count, done)
-        with builder.if_then(builder.icmp_signed(">", left, I64(0))):
-            body(done, below(builder, self.vector, left))
-
-    def add_to(self, totals: Any, sums: Values) -> None:
-        """Add each of the sums to as many elements of ``totals``, one after another."""
-        builder = self._builder
-        double = ir.VectorType(ir.DoubleType(), self.vector.count)
-        for index, value in enumerate(sums):
-            wide = value if value.type == double else builder.fpext(value, double)
-            first = I64(index * double.count)
-            before = load(builder, totals, first, double)
-            place = vector_at(builder, totals, first, double)
-            builder.store(builder.fadd(before, wide), place, align=alignment(double))
 
 
 @intrinsic
@@ -145,7 +27,7 @@ def add_sum(
     size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row = _Row(context, builder, signature.args[0].dtype, args[2])
+        row = Row(context, builder, signature.args[0].dtype, args[2])
         source = row.at(signature.args[0], args[0], args[1])
 
         def step(values: Values, first: Any, mask: Any) -> Values:
@@ -166,7 +48,7 @@ def add_deviations(
     size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row = _Row(context, builder, signature.args[0].dtype, args[2])
+        row = Row(context, builder, signature.args[0].dtype, args[2])
         source = row.at(signature.args[0], args[0], args[1])
         middle, zero = splat(builder, args[3], row.vector), ir.Constant(row.vector, None)
 
@@ -191,7 +73,7 @@ def add_products(
     size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row = _Row(context, builder, signature.args[1].dtype, args[3])
+        row = Row(context, builder, signature.args[1].dtype, args[3])
         slopes = row.at(signature.args[0], args[0], args[2])
         source = row.at(signature.args[1], args[1], args[2])
         middle, zero = splat(builder, args[4], row.vector), ir.Constant(row.vector, None)
@@ -213,51 +95,50 @@ def add_products(
 @intrinsic
 def scale_row(
     typing: Any, x: Any, at: Any, count: Any, mean: Any, scale: Any, shift: Any, lowest: Any,
-    out: Any,
+    out: Any, past: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``out[at + i] = max((x[at + i] - mean) * scale + shift, lowest)``, NaN as it is."""
     size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row = _Row(context, builder, signature.args[0].dtype, args[2])
+        row = Row(context, builder, signature.args[0].dtype, args[2])
         source = row.at(signature.args[0], args[0], args[1])
         target = row.at(signature.args[7], args[7], args[1])
         middle, factor, added, floor = (splat(builder, value, row.vector) for value in args[3:7])
 
-        def body(first: Any, mask: Any) -> None:
+        def compute(first: Any, mask: Any) -> Any:
             value = builder.fsub(row.read(source, first, mask), middle)
             value = builder.fadd(builder.fmul(value, factor), added)
-            value = builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
-            row.write(value, target, first, mask)
+            return builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
 
-        row.each(body)
+        row.each(target, args[8], compute)
         return context.get_dummy_value()
 
-    return types.void(x, size, size, *[x.dtype] * 4, out), generate
+    return types.void(x, size, size, *[x.dtype] * 4, out, types.boolean), generate
 
 
 @intrinsic
 def grad_row(
     typing: Any, grad: Any, x: Any, at: Any, count: Any, share: Any, center: Any, slope: Any,
-    scale: Any, out: Any,
+    scale: Any, out: Any, past: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``out = ((grad - share) - (x - center) * slope) * scale``, of ``count`` elements from at on."""
     size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        row = _Row(context, builder, signature.args[1].dtype, args[3])
+        row = Row(context, builder, signature.args[1].dtype, args[3])
         slopes = row.at(signature.args[0], args[0], args[2])
         source = row.at(signature.args[1], args[1], args[2])
         target = row.at(signature.args[8], args[8], args[2])
         part, middle, factor, all_by = (splat(builder, value, row.vector) for value in args[4:8])
 
-        def body(first: Any, mask: Any) -> None:
+        def compute(first: Any, mask: Any) -> Any:
             deviation = builder.fsub(row.read(source, first, mask), middle)
             rest = builder.fsub(row.read(slopes, first, mask), part)
             rest = builder.fsub(rest, builder.fmul(deviation, factor))
-            row.write(builder.fmul(rest, all_by), target, first, mask)
+            return builder.fmul(rest, all_by)
 
-        row.each(body)
+        row.each(target, args[9], compute)
         return context.get_dummy_value()
 
-    return types.void(grad, x, size, size, *[x.dtype] * 4, out), generate
+    return types.void(grad, x, size, size, *[x.dtype] * 4, out, types.boolean), generate
