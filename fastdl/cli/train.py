@@ -50,7 +50,7 @@ examples:
       the digits that come with scikit-learn, in some seconds
   fastdl train --data mnist:PATH
       handwritten digits; PATH holds train-images-idx3-ubyte.gz and its three companions
-  fastdl train --data cifar10:PATH --model resnet20
+  fastdl train --data cifar10:PATH
       small photographs of ten kinds of things
   fastdl train --data folder:PATH --size 64x64 --epochs 40
       your own images, in one folder a class: PATH/cat/1.jpg, PATH/dog/1.jpg, ...
