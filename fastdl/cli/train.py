@@ -88,7 +88,11 @@ def add_parser(subparsers: Any) -> None:
     add("--tensorboard", metavar="FOLDER", help="also log for TensorBoard there")
     add("--no-progress", action="store_true", help="no bar, only a line an epoch")
     machine = parser.add_argument_group("machine").add_argument
-    machine("--backend", choices=NAMES, help="default: the first that works here")
+    machine(
+        "--backend",
+        choices=NAMES,
+        help="default: the first that works here, with --resume that of the run",
+    )
     machine("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
     parser.set_defaults(run=run)
 
@@ -97,8 +101,17 @@ def run(args: argparse.Namespace) -> int:
     """Train as ``args`` say; the exit status."""
     if args.threads is not None:
         set_num_threads(args.threads)
-    with use_backend(current_name(args.backend)):
+    with use_backend(current_name(args.backend or _recorded_backend(args))):
         return _train(args)
+
+
+def _recorded_backend(args: argparse.Namespace) -> str | None:
+    """That of the run which goes on: another would round its sums otherwise."""
+    record = Run(args.output).record
+    if not (args.resume and record.exists()):
+        return None
+    name = History.load(record).settings.get("backend")
+    return name if name in NAMES else None
 
 
 def _train(args: argparse.Namespace) -> int:
