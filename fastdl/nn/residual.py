@@ -76,7 +76,7 @@ class Residual(Layer):
         out = self.body.forward(x)
         around = self.shortcut.forward(x) if self.shortcut else x
         self._check(out.shape, around.shape)
-        total = np.add(out, around, out=empty(out.shape, out.dtype))
+        total = _sum(out, around)
         return total if self.activation is None else self.activation.forward(total)
 
     def backward(self, grad: Array) -> Array:
@@ -84,7 +84,7 @@ class Residual(Layer):
             grad = self.activation.backward(grad)
         through = self.body.backward(grad)
         around = self.shortcut.backward(grad) if self.shortcut else grad
-        return np.add(through, around, out=empty(through.shape, through.dtype))
+        return _sum(through, around)
 
     def backward_params(self, grad: Array) -> None:
         if self.activation is not None:
@@ -99,3 +99,9 @@ class Residual(Layer):
             raise ShapeError(
                 f"the shortcut's result must be shaped as the body's, {out}, got {around}"
             )
+
+
+def _sum(first: Array, second: Array) -> Array:
+    if type(first) is not np.ndarray:
+        return first + second  # on a GPU
+    return np.add(first, second, out=empty(first.shape, first.dtype))
