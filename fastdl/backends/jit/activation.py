@@ -199,6 +199,15 @@ def _backward(start: int, stop: int, kind: int, grad: Array, y: Array, out: Arra
             block[i] = slope[i] * (one - result[i] * result[i])
 
 
+@compiled
+def _add(start: int, stop: int, kind: int, x: Array, y: Array, out: Array) -> None:
+    first, last = start * BLOCK, min(stop * BLOCK, x.size)
+    block, one, other = out[first:last], x[first:last], y[first:last]
+    for i in range(block.size):
+        block[i] = one[i] + other[i]
+    activate(kind, block)
+
+
 def blocks(size: int) -> int:
     """Tasks of an elementwise kernel."""
     return -(-size // BLOCK)
@@ -212,6 +221,11 @@ def _run_forward(kind: int, x: Array, out: Array) -> None:
 
 def _run_backward(kind: int, grad: Array, y: Array, out: Array) -> None:
     run(_backward, blocks(y.size), y.size, kind, flat(grad), flat(y), flat(out))
+
+
+def add(x: Array, y: Array, activation: Activation, out: Array) -> None:
+    """``f(x + y)``."""
+    run(_add, blocks(x.size), x.size, CODES[activation], flat(x), flat(y), flat(out))
 
 
 def relu(x: Array, out: Array) -> None:

@@ -134,7 +134,7 @@ def _division(
 
 
 def _tile_vectors(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
-    """Vectors of tiles in the batch, at least one."""
+    """Vectors of tiles in the batch; of an empty one, which is asked about too, one."""
     tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
     return max(1, -(-tiles // lanes(dtype)))
 
