@@ -15,7 +15,7 @@ from .compiling import compiled, reduction
 
 CHUNK = 1024
 #: Fewer terms are summed in float64, whose shorter vectors leave less over.
-_SHORT = 128
+SHORT = 128
 
 
 @reduction
@@ -27,7 +27,8 @@ def _total(row: Array) -> Any:
 
 
 @reduction
-def _short_total(row: Array) -> float:
+def short_total(row: Array) -> float:
+    """Sum of row, all in float64."""
     result = 0.0
     for i in range(row.size):
         result += np.float64(row[i])
@@ -45,8 +46,8 @@ def _dot(a: Array, b: Array) -> Any:
 @compiled
 def total(row: Array) -> float:
     """Sum of row."""
-    if row.size < _SHORT:
-        return _short_total(row)
+    if row.size < SHORT:
+        return short_total(row)
     if row.size <= CHUNK:
         return np.float64(_total(row))
     result = 0.0
