@@ -11,7 +11,7 @@ import numpy as np
 
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import CODES, RELU, activate
+from .activation import CODES, RELU, activate, relu_backward
 from .arrays import dense, flat
 from .compiling import compiled
 from .pool import run
@@ -150,11 +150,15 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,
 ) -> None:
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
+    if y is not None:
+        activated, grad = grad, np.empty_like(grad)
+        relu_backward(activated, y, grad)
     run(
         _backward, x.shape[1], 2 * x.size, dense(grad), dense(x), flat(mean), flat(inv_std),
         _or_filled(weight, 1, mean), bool(training), grad_x, grad_weight, grad_bias,
