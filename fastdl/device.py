@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from .backends import gpu
 from .backends.registry import get
 from .backends.table import Array
+from .errors import ArgumentError
 
 
 def to_device(array: Any, device: int | None = None) -> Any:
@@ -83,3 +84,41 @@ def to_host(array: ArrayLike) -> Array:
     from .backends.cuda import arrays
 
     return arrays.to_host(array)
+
+
+def place(name: Any) -> int | None:
+    """The number of the GPU that ``"cuda"`` or ``"cuda:1"`` names; None for ``"cpu"``.
+
+    Raises
+    ------
+    ArgumentError
+        If it names nothing, or no GPU of this machine.
+    BackendError
+        If it names a GPU, and the cuda backend does not work here.
+    """
+    if name == "cpu":
+        return None
+    kind, _, number = str(name).partition(":")
+    if kind != "cuda" or (name != kind and not number.isdecimal()):
+        raise ArgumentError(f"device must be 'cpu', 'cuda' or 'cuda:NUMBER', got {name!r}")
+    get("cuda")
+    from .backends.cuda.arrays import current_device
+
+    if not number:
+        return current_device()
+    count = 1 if gpu.simulated() else len(gpu.gpus())
+    if int(number) >= count:
+        raise ArgumentError(f"device must be one of {count} GPUs, counted from 0, got {name!r}")
+    return int(number)
+
+
+def placed(array: Any, number: int | None) -> Any:
+    """``array`` in the memory of that GPU, or in the CPU's where it is None."""
+    if number is None:
+        return to_host(array)
+    return array if where(array) == number else to_device(to_host(array), number)
+
+
+def where(array: Any) -> int | None:
+    """The number of the GPU that a NumPy array or `to_device`'s is on; None for the CPU's memory."""
+    return None if isinstance(array, np.ndarray) else int(array.device)

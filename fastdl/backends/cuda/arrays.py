@@ -32,6 +32,14 @@ class Flags:
         return self.c_contiguous and self.aligned and self.writeable
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A GPU and a stream: where a result goes."""
+
+    device: int
+    stream: int
+
+
 class DeviceArray:
     """An array in a GPU's memory, made by `to_device` or a view of another library's array.
 
@@ -47,6 +55,8 @@ class DeviceArray:
         The number of its GPU.
     stream : int
         The stream (its CUstream handle) on which its value is made; 0 is the default one.
+    below : int or None
+        Of integers: all are known to be at least 0 and below it.
     """
 
     __array_priority__ = 100.0
@@ -59,6 +69,7 @@ class DeviceArray:
         self.strides: Shape = tuple(data.strides)
         self.dtype: np.dtype[Any] = np.dtype(data.dtype)
         self._writeable = writeable
+        self.below: int | None = None
 
     @property
     def ndim(self) -> int:
@@ -108,7 +119,7 @@ class DeviceArray:
         source = self if self.data.is_c_contiguous() else self.copy()
         if not self.size:
             return empty(wanted, self.dtype, self)
-        return DeviceArray(source.data.reshape(*wanted), self.device, self.stream, self._writeable)
+        return source._view(source.data.reshape(*wanted))
 
     def ravel(self) -> DeviceArray:
         return self.reshape(-1)
@@ -148,7 +159,28 @@ class DeviceArray:
         start, stop, _ = index.indices(self.shape[0])
         if stop <= start:
             return empty((0, *self.shape[1:]), self.dtype, self)
-        return DeviceArray(self.data[start:stop], self.device, self.stream, self._writeable)
+        return self._view(self.data[start:stop])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """``array[...] = value``, an array of its shape and dtype, of the host or of its GPU."""
+        if index is not Ellipsis or not self.flags.c_contiguous:
+            raise DTypeError(f"an array on a GPU is set as a whole, [...], got {index!r}")
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise ShapeError(
+                f"an array of shape {self.shape} and {self.dtype} cannot take one of shape "
+                f"{value.shape} and {value.dtype}"
+            )
+        if self.size:
+            with on(self.device):
+                source = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+                data = source if isinstance(source, np.ndarray) else viewed(source).data
+                self.data.copy_to_device(data, stream=stream_of(self.stream))
+
+    def _view(self, data: Any) -> DeviceArray:
+        """``data``, which is a part or all of this array's memory."""
+        view = DeviceArray(data, self.device, self.stream, self._writeable)
+        view.below = self.below
+        return view
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -213,7 +245,7 @@ def _simulated_view(value: Any, interface: dict[str, Any]) -> Any:
     return fake
 
 
-def empty(shape: Shape, dtype: Any, like: DeviceArray | None = None) -> DeviceArray:
+def empty(shape: Shape, dtype: Any, like: DeviceArray | Place | None = None) -> DeviceArray:
     """Uninitialised memory of a result, on the GPU and the stream of ``like``.
 
     Raises
@@ -237,6 +269,11 @@ def empty(shape: Shape, dtype: Any, like: DeviceArray | None = None) -> DeviceAr
                 f"{np.dtype(dtype)}; free others, or take a smaller batch"
             ) from error
     return DeviceArray(data, device, stream)
+
+
+def zeros_like(array: DeviceArray) -> DeviceArray:
+    """Zeros, shaped as ``array`` and where it is."""
+    return to_device(np.zeros(array.shape, array.dtype), array.device)
 
 
 def to_device(array: Any, device: int | None = None) -> DeviceArray:

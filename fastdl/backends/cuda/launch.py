@@ -32,7 +32,7 @@ from .target import SIMULATED
 #: Threads of a block of the kernels that stream through memory: a power of 2, whole warps.
 THREADS = 32 if SIMULATED else 256
 
-_SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "d": np.float64}
+_SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "l": np.int64, "d": np.float64}
 _ARRAYS = {"T*": None, "D*": np.float64, "i*": np.int32, "l*": np.int64, "b*": np.uint8}
 
 #: Every factory, by name: what the compile-only tests go through.
