@@ -193,6 +193,19 @@ def test_arrays_on_two_gpus_are_an_error() -> None:
         fastdl.conv2d(fastdl.to_device(X), there)
 
 
+def test_what_a_grid_cannot_hold_is_done_in_longer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight gradient of so many groups and rows that each row cannot have blocks of its own."""
+    grids = []
+    monkeypatch.setattr(launch.Kernel, "__call__", lambda self, grid, *rest: grids.append(grid))
+    grad = arrays.empty((200, 2048, 40, 1), np.float32)
+    fastdl.conv2d_backward(
+        grad, arrays.empty((200, 2048, 40, 1), np.float32),
+        arrays.empty((2048, 2, 1, 1), np.float32), groups=1024, needs=(False, True, False),
+    )  # fmt: skip
+    assert any(isinstance(grid, tuple) for grid in grids)
+    assert all(grid[2] <= 65535 for grid in grids if isinstance(grid, tuple))
+
+
 def test_a_gpu_without_memory_is_an_error_and_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> None:
         error = RuntimeError("out of memory")

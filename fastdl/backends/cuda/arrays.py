@@ -120,6 +120,10 @@ class DeviceArray:
     def flat(self) -> Any:
         """Numba's view of all elements as one row, which is what kernels take."""
         if self._flat is None:
+            if self.size >= 2**31:
+                raise ShapeError(
+                    f"an array on a GPU must have fewer than 2**31 elements, got shape {self.shape}"
+                )
             data = self.data if self.ndim == 1 else self.data.reshape(self.size)
             self._flat = data.view(np.uint8) if self.dtype == np.bool_ else data
         return self._flat
@@ -345,7 +349,8 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
         If the GPU has not so much memory left.
     """
     if gpu.on_device(array):
-        return viewed(array)
+        view = viewed(array)
+        return view if device in (None, view.device) else to_device(view.copy_to_host(), device)
     host = np.asarray(array, order="C")
     with on(current_device() if device is None else device):
         target = empty(host.shape, host.dtype)
