@@ -51,7 +51,7 @@ examples:
       the digits that come with scikit-learn, in some seconds
   fastdl train --data mnist:PATH
       handwritten digits; PATH holds train-images-idx3-ubyte.gz and its three companions
-  fastdl train --data cifar10:PATH --model resnet20
+  fastdl train --data cifar10:PATH
       small photographs of ten kinds of things
   fastdl train --data folder:PATH --size 64x64 --epochs 40
       your own images, in one folder a class: PATH/cat/1.jpg, PATH/dog/1.jpg, ...
@@ -89,7 +89,11 @@ def add_parser(subparsers: Any) -> None:
     add("--tensorboard", metavar="FOLDER", help="also log for TensorBoard there")
     add("--no-progress", action="store_true", help="no bar, only a line an epoch")
     machine = parser.add_argument_group("machine").add_argument
-    machine("--backend", choices=NAMES, help="default: the first that works here")
+    machine(
+        "--backend",
+        choices=NAMES,
+        help="default: the first that works here, with --resume that of the run",
+    )
     machine("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
     machine("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
     parser.set_defaults(run=run)
@@ -100,8 +104,17 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         set_num_threads(args.threads)
     place(args.device)  # an error before anything is read
-    with use_backend(current_name(args.backend)):
+    with use_backend(current_name(args.backend or _recorded_backend(args))):
         return _train(args)
+
+
+def _recorded_backend(args: argparse.Namespace) -> str | None:
+    """That of the run which goes on: another would round its sums otherwise."""
+    record = Run(args.output).record
+    if not (args.resume and record.exists()):
+        return None
+    name = History.load(record).settings.get("backend")
+    return name if name in NAMES else None
 
 
 def _train(args: argparse.Namespace) -> int:

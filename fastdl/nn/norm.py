@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from .. import functional
 from ..backends.table import Activation, Backend
 from ..errors import ShapeError
-from ..functional.norm import inverse_deviation, need_several, update_running
+from ..functional.norm import need_several
 from ..geometry import Shape, integer
 from .base import Array
 from .bound import Bound
@@ -89,9 +89,13 @@ class BatchNorm(Bound):
         self._kernels.batch_norm_train(
             flat, weight, bias, self.eps, activation, out.reshape(self._flat), mean, var
         )
-        self._saved = flat, mean, inverse_deviation(var, self.eps), True
-        update_running(running_mean, running_var, mean, var, count, self.momentum)
-        self.buffers["num_batches_tracked"] += 1
+        inv_std = np.empty(self._channels, self._dtype)
+        self._kernels.batch_norm_track(
+            mean, var, count, self.momentum, self.eps, running_mean, running_var, inv_std
+        )
+        self._saved = flat, mean, inv_std, True
+        tracked = self.buffers["num_batches_tracked"]
+        tracked[()] = tracked.item() + 1  # a tenth of the time of += 1
         return out
 
     def _differentiate(self, grad: Array) -> Array:

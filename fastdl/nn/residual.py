@@ -6,9 +6,13 @@ import math
 
 import numpy as np
 
+from ..backends import registry
 from ..errors import DTypeError, ShapeError
+from ..functional.inputs import floats
 from ..geometry import Shape
 from ..memory import empty
+from .activation import Elementwise, ReLU
+from .arrays import plain
 from .base import Array, Layer
 
 
@@ -76,6 +80,11 @@ class Residual(Layer):
         out = self.body.forward(x)
         around = self.shortcut.forward(x) if self.shortcut else x
         self._check(out.shape, around.shape)
+        relu = self.activation if isinstance(self.activation, ReLU) else None
+        if relu is not None and type(out) is np.ndarray:
+            total = _sum(out, around, relu)
+            relu.keep(total, registry.get())
+            return total
         total = _sum(out, around)
         return total if self.activation is None else self.activation.forward(total)
 
@@ -101,7 +110,11 @@ class Residual(Layer):
             )
 
 
-def _sum(first: Array, second: Array) -> Array:
-    if type(first) is not np.ndarray:
-        return first + second  # on a GPU
-    return np.add(first, second, out=empty(first.shape, first.dtype))
+def _sum(x: Array, y: Array, activation: Elementwise | None = None) -> Array:
+    """``activation(x + y)``, as an array of its own; on a GPU the sum alone."""
+    if type(x) is not np.ndarray:
+        return x + y
+    x, y = plain(floats("x", x)), plain(floats("y", y, x.dtype))
+    out = empty(x.shape, x.dtype)
+    registry.get().add(x, y, None if activation is None else activation.name, out)
+    return out

@@ -6,7 +6,7 @@ algorithm              direct                     direct               winograd
 =====================  =========================  ===================  =============
 conv2d                 gemm                       depthwise            winograd
 conv2d_grad_input      gemm, once a phase         depthwise            winograd
-conv2d_grad_weight     grad_weight                depthwise            (the direct)
+conv2d_grad_weight     grad_weight                depthwise            winograd_weight
 =====================  =========================  ===================  =============
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..common import Prepared
 from ..table import Activation, Algorithm, Array
-from . import depthwise, grad_weight, winograd
+from . import depthwise, grad_weight, winograd, winograd_weight
 from .activation import CODES, NONE
 from .arrays import flat
 from .compiling import compiled
@@ -224,6 +224,10 @@ def conv2d_grad_weight(
     algorithm: Algorithm = None,
 ) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
+    g = geometry
+    if algorithm == "winograd" or (algorithm is None and _by_winograd(None, g, out.dtype)):
+        if winograd_weight.grad_weight(grad, x, g, out):
+            return
     if geometry.group_channels == 1:
         depthwise.backward_weight(grad, x, geometry, forward_taps(geometry), out)
     else:

@@ -1,6 +1,6 @@
 """Batch normalisation of x (N, C, S): a task is a channel, so its data is in cache the second time.
 
-Statistics are summed in float64.
+Statistics are summed as `sums` says, images in float64.
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ import numpy as np
 
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import CODES, activate
+from .activation import CODES, RELU, activate
 from .arrays import dense, flat
-from .compiling import compiled, reduction
+from .compiling import compiled
 from .pool import run
-from .sums import squares, total
+from .sums import deviations, dot_deviations, total
 
 
 @compiled
 def _scale_channel(
     x: Array, c: int, mean: float, scale: float, shift: float, activation: int, out: Array
 ) -> None:
-    for n in range(x.shape[0]):
+    """The last image first: the cache still holds it, if it was read just before."""
+    for n in range(x.shape[0] - 1, -1, -1):
         row, result = x[n, c], out[n, c]
+        if activation == RELU:
+            for s in range(row.size):
+                value = (row[s] - mean) * scale + shift
+                result[s] = x.dtype.type(0) if value < 0 else value
+            continue
         for s in range(row.size):
             result[s] = (row[s] - mean) * scale + shift
         activate(activation, result)
@@ -34,19 +40,27 @@ def _train(
     start: int, stop: int, x: Array, weight: Array, bias: Array, eps: float, activation: int,
     out: Array, mean: Array, var: Array,
 ) -> None:  # fmt: skip
+    kind = x.dtype.type
     count = x.shape[0] * x.shape[2]
     for c in range(start, stop):
         summed = 0.0
         for n in range(x.shape[0]):
             summed += total(x[n, c])
-        center = summed / count
-        spread = 0.0
-        for n in range(x.shape[0]):
-            spread += squares(x[n, c], center)
-        mean[c] = center
-        var[c] = spread / count
-        scale = x.dtype.type(weight[c] / math.sqrt(spread / count + eps))
-        _scale_channel(x, c, mean[c], scale, bias[c], activation, out)
+        center = kind(summed / count)
+        first, second = 0.0, 0.0
+        for n in range(x.shape[0] - 1, -1, -1):
+            plain, square = deviations(x[n, c], center)
+            first += plain
+            second += square
+        # What the rounded mean lacks.
+        rest = first / count
+        spread = second / count - rest * rest
+        spread = 0.0 if spread < 0 else spread
+        mean[c] = center + rest
+        var[c] = spread
+        scale = weight[c] / math.sqrt(spread + eps)
+        shift = kind(bias[c] - rest * scale)
+        _scale_channel(x, c, center, kind(scale), shift, activation, out)
 
 
 @compiled
@@ -58,15 +72,6 @@ def _normalize(
         _scale_channel(x, c, mean[c], scale[c], shift[c], activation, out)
 
 
-@reduction
-def _normalized_dot(grad: Array, x: Array, mean: float, inv_std: float) -> float:
-    """Sum of grad * (x - mean) * inv_std."""
-    result = 0.0
-    for i in range(x.size):
-        result += np.float64(grad[i]) * ((np.float64(x[i]) - mean) * inv_std)
-    return result
-
-
 @compiled
 def _backward(
     start: int, stop: int, grad: Array, x: Array, mean: Array, inv_std: Array, weight: Array,
@@ -75,18 +80,20 @@ def _backward(
     kind = x.dtype.type
     count = x.shape[0] * x.shape[2]
     for c in range(start, stop):
+        center = mean[c]
         sum_grad, sum_product = 0.0, 0.0
         for n in range(x.shape[0]):
-            sum_grad += total(grad[n, c])
-            sum_product += _normalized_dot(grad[n, c], x[n, c], mean[c], inv_std[c])
+            plain, product = dot_deviations(grad[n, c], x[n, c], center)
+            sum_grad += plain
+            sum_product += product
+        sum_product *= inv_std[c]
         grad_bias[c] = sum_grad
         grad_weight[c] = sum_product
         scale = weight[c] * inv_std[c]
-        center = mean[c]
         # Training: grad - sum_grad / M - x_hat * sum_product / M, with M = N * S.
         share = kind(sum_grad / count) if training else kind(0)
         slope = kind(inv_std[c] * sum_product / count) if training else kind(0)
-        for n in range(x.shape[0]):
+        for n in range(x.shape[0] - 1, -1, -1):
             row, source, result = grad[n, c], x[n, c], grad_x[n, c]
             if training:
                 for s in range(row.size):
