@@ -11,7 +11,7 @@ import numpy as np
 
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import CODES, NONE, RELU, activate, lanes_of
+from .activation import CODES, NONE, RELU, activate, lanes_of, relu_backward
 from .arrays import flat
 from .compiling import compiled
 from .norm_rows import CHUNK, add_deviations, add_products, add_sum, grad_row, scale_row
@@ -161,11 +161,15 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,
 ) -> None:
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
+    if y is not None:
+        activated, grad = grad, np.empty_like(grad)
+        relu_backward(activated, y, grad)
     run(
         _backward, x.shape[1], 2 * x.size, flat(grad), flat(x), x.shape[2], flat(mean), flat(inv_std),
         _or_filled(weight, 1, mean), bool(training), goes_past(grad_x, x.shape[2]), flat(grad_x), grad_weight, grad_bias,
