@@ -17,7 +17,7 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kBuffer = 2048;     // columns of the buffer
+constexpr int64_t kBuffer = 2048;      // columns of the buffer
 constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 static_assert(kBuffer <= RowWriter<float>::kLongest, "a row fits the writer");
 
@@ -25,8 +25,14 @@ static_assert(kBuffer <= RowWriter<float>::kLongest, "a row fits the writer");
 struct Clip {
   int64_t begin, end;
   Clip(int64_t start, int64_t kernel, int64_t dilation, int64_t size)
-      : begin(max(0, ceil_div(-start, dilation))),
-        end(max(begin, min(kernel, ceil_div(size - start, dilation)))) {}
+      : begin(max(0, steps(-start, dilation))),
+        end(max(begin, min(kernel, steps(size - start, dilation)))) {}
+
+ private:
+  // As ceil_div: a division would cost as much as a short row of windows.
+  static int64_t steps(int64_t distance, int64_t dilation) {
+    return dilation == 1 ? distance : ceil_div(distance, dilation);
+  }
 };
 
 // body(begin, end) for ranges of planes, `work` elements each.
@@ -132,37 +138,52 @@ FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
   return extent_w(g) <= kBuffer && g.stride_w <= kLongestStride;
 }
 
+// Rows of narrow planes that go down before they go across. A vector that is read from where two stores
+// wrote parts of it waits until both have left for the cache; meanwhile others are made.
+constexpr int64_t kRowsDown = 8, kNarrow = 64;
+
 // Planes [begin, end) of the output: finish(i)(j, join) of the joins of windows (i, j), (i, j + 1), ...
 template <class T, class Step, int kernel, int stride, class Finish>
 void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, Finish finish,
                  RowWriter<T>& writer) {
   const int64_t extent = extent_w(g);
   T buffer[kBuffer + kBeyond<T>] = {};
-  const int64_t columns = (kBuffer - extent) / g.stride_w + 1;
-  for (int64_t plane = begin; plane < end; ++plane)
-    for (int64_t i = 0; i < g.out_h; ++i) {
-      const int64_t top = i * g.stride_h - g.pad_h;
-      const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
-      const T* row = x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width;
-      const auto finish_row = finish(i);
-      for (int64_t j = 0; j < g.out_w; j += columns) {
-        const int64_t count = min(columns, g.out_w - j);
-        // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
-        const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
-        const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
-        for (int64_t q = 0; q < from; ++q) buffer[q] = Step::neutral;
-        if (rows.begin < rows.end)
-          join_column<T, Step>(row + left + from, g.dilation_h * g.width, rows.end - rows.begin,
-                               to - from, buffer + from);
-        else
-          for (int64_t q = from; q < to; ++q) buffer[q] = Step::neutral;
-        for (int64_t q = to; q < wide; ++q) buffer[q] = Step::neutral;
-        T* out = writer.next(count, kLanes<T>);
-        join_windows<T, Step, kernel, stride>(
-            g, buffer, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
-        writer.done(count);
-      }
+  const int64_t columns = min(g.out_w, (kBuffer - extent) / g.stride_w + 1);
+  const int64_t pitch = (columns - 1) * g.stride_w + extent;
+  // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
+  auto down = [&](int64_t plane, int64_t i, int64_t j, T* row) {
+    const int64_t count = min(columns, g.out_w - j), top = i * g.stride_h - g.pad_h;
+    const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
+    const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
+    const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
+    for (int64_t q = 0; q < from; ++q) row[q] = Step::neutral;
+    if (rows.begin < rows.end)
+      join_column<T, Step>(
+          x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width + left + from,
+          g.dilation_h * g.width, rows.end - rows.begin, to - from, row + from);
+    else
+      for (int64_t q = from; q < to; ++q) row[q] = Step::neutral;
+    for (int64_t q = to; q < wide; ++q) row[q] = Step::neutral;
+  };
+  auto across = [&](int64_t i, int64_t j, const T* row) {
+    const int64_t count = min(columns, g.out_w - j);
+    const auto finish_row = finish(i);
+    T* out = writer.next(count, kLanes<T>);
+    join_windows<T, Step, kernel, stride>(
+        g, row, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
+    writer.done(count);
+  };
+  const bool reads_parts = g.pad_w > 0 || g.kernel_w > g.stride_w;
+  const bool together = reads_parts && columns == g.out_w && pitch <= kNarrow;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    for (int64_t i = 0; i < g.out_h && !together; ++i)
+      for (int64_t j = 0; j < g.out_w; j += columns) down(plane, i, j, buffer), across(i, j, buffer);
+    for (int64_t first = 0; first < g.out_h && together; first += kRowsDown) {
+      const int64_t last = min(g.out_h, first + kRowsDown);
+      for (int64_t i = first; i < last; ++i) down(plane, i, 0, buffer + (i - first) * pitch);
+      for (int64_t i = first; i < last; ++i) across(i, 0, buffer + (i - first) * pitch);
     }
+  }
 }
 
 template <class T, class Step, class Finish>
