@@ -28,6 +28,7 @@ FAMILIES = (
     "conv.cpp",
     "conv_backward.cpp",
     "depthwise.cpp",
+    "depthwise_lanes.cpp",
     "limits.cpp",
     "linear.cpp",
     "norm.cpp",

@@ -17,6 +17,7 @@ import argparse
 import gc
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -304,7 +305,7 @@ def save(results: Sequence[Result], reuse: bool) -> Path:
     date = datetime.now(UTC)
     memory = "reuse" if reuse else "default"
     fields = {
-        "command": f"python -m benchmarks.training{' --reuse' if reuse else ''}",
+        "command": shlex.join(["python", "-m", "benchmarks.training", *sys.argv[1:]]),
         "date": date.isoformat(timespec="seconds"),
         "machine": describe(),
         "memory": memory,

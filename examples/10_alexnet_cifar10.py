@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> common.Figures:
             "the binary version): name its folder with --data PATH"
         )
     cifar = data.load_cifar10(args.data)
-    count, epochs, batch = (270, 8, 16) if args.quick else (12000, 4, 64)
+    count, epochs, batch = (270, 8, 16) if args.quick else (10000, 4, 64)
     normalize = data.Normalize.of(cifar.train)
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(cifar.train.y))[:count]

@@ -10,9 +10,11 @@ cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cython cimport floating
 from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.math cimport sqrt
 from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (
@@ -25,6 +27,7 @@ from numpy cimport (
     PyArray_NDIM,
     PyArray_SimpleNew,
     PyArray_SIZE,
+    PyArray_STRIDE,
     PyArray_TYPE,
     PyDataMem_Handler,
     PyDataMem_SetHandler,
@@ -114,6 +117,7 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void linear_grad_input(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
         void linear_grad_weight(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
         void activate(Dtype, Activation, const void*, int64_t, void*, int)
+        void add(Dtype, const void*, const void*, Activation, int64_t, void*, int)
         void activate_backward(Dtype, Activation, const void*, const void*, int64_t, void*, int)
         void dropout(Dtype, const void*, const uint8_t*, double, int64_t, void*, int)
         void softmax(Dtype, const void*, int64_t, int64_t, bint, void*, int)
@@ -761,6 +765,45 @@ def batch_norm_train(ndarray x, weight, bias, double eps, activation, ndarray ou
                                PyArray_DATA(mean), PyArray_DATA(var), n)
 
 
+cdef void move(const floating* batch, double scale, double momentum, npy_intp size,
+               char* running, npy_intp stride) noexcept:
+    cdef floating* value
+    cdef npy_intp c
+    for c in range(size):
+        value = <floating*> (running + c * stride)
+        value[0] = <floating> ((1 - momentum) * value[0] + momentum * (batch[c] * scale))
+
+
+cdef int move_running(running, ndarray batch, double scale, double momentum) except -1:
+    """``running``, which may have any stride, towards a batch's, if it is kept."""
+    if running is None:
+        return 0
+    cdef npy_intp size = PyArray_SIZE(batch), stride = PyArray_STRIDE(<ndarray> running, 0)
+    cdef char* place = <char*> PyArray_DATA(<ndarray> running)
+    if dtype_of(batch) == kFloat32:
+        move(<float*> PyArray_DATA(batch), scale, momentum, size, place, stride)
+    else:
+        move(<double*> PyArray_DATA(batch), scale, momentum, size, place, stride)
+    return 0
+
+
+cdef void invert(const floating* var, double eps, npy_intp size, floating* inv_std) noexcept:
+    cdef npy_intp c
+    for c in range(size):
+        inv_std[c] = <floating> (1 / sqrt(var[c] + eps))
+
+
+def batch_norm_track(ndarray mean, ndarray var, int64_t count, double momentum, double eps,
+                     running_mean, running_var, ndarray inv_std):
+    if dtype_of(var) == kFloat32:
+        invert(<float*> PyArray_DATA(var), eps, PyArray_SIZE(var), <float*> PyArray_DATA(inv_std))
+    else:
+        invert(<double*> PyArray_DATA(var), eps, PyArray_SIZE(var),
+               <double*> PyArray_DATA(inv_std))
+    move_running(running_mean, mean, 1, momentum)
+    move_running(running_var, var, count / <double> (count - 1), momentum)
+
+
 def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, activation,
               ndarray out):
     cdef NormGeometry g = norm_geometry(x)
@@ -837,6 +880,14 @@ cdef int activate_backward(Activation kind, ndarray grad, ndarray saved, ndarray
         table.activate_backward(dtype_of(grad), kind, PyArray_DATA(grad), PyArray_DATA(saved),
                                 PyArray_SIZE(grad), PyArray_DATA(out), n)
     return 0
+
+
+def add(ndarray x, ndarray y, activation, ndarray out):
+    cdef Activation a = activation_of(activation)
+    cdef int n = threads()
+    with nogil:
+        table.add(dtype_of(x), PyArray_DATA(x), PyArray_DATA(y), a, PyArray_SIZE(x),
+                  PyArray_DATA(out), n)
 
 
 def relu(ndarray x, ndarray out):

@@ -32,6 +32,18 @@ void activate_all(Activation kind, const T* x, int64_t size, T* out, int threads
 }
 
 template <class T>
+void add_all(Activation kind, const T* x, const T* y, int64_t size, T* out, int threads) {
+  each_range(x, size, out, kCheapGrain, threads, [&](int64_t begin, int64_t end, bool past_caches) {
+    auto each = [&](auto f) {
+      map(x + begin, y + begin, end - begin, out + begin, past_caches, f);
+    };
+    if (kind == kRelu) each([](Vector<T> a, Vector<T> b) { return relu<T>(a + b); });
+    else each([](Vector<T> a, Vector<T> b) { return a + b; });
+  });
+  if (kind != kIdentity && kind != kRelu) activate_all(kind, out, size, out, threads);
+}
+
+template <class T>
 void activate_backward_all(Activation kind, const T* grad, const T* saved, int64_t size, T* out,
                            int threads) {
   each_range(
@@ -79,6 +91,17 @@ void activate(Dtype dtype, Activation kind, const void* x, int64_t size, void* o
     activate_all(kind, static_cast<const float*>(x), size, static_cast<float*>(out), threads);
   else
     activate_all(kind, static_cast<const double*>(x), size, static_cast<double*>(out), threads);
+}
+
+void add(Dtype dtype, const void* x, const void* y, Activation kind, int64_t size, void* out,
+         int threads) {
+  const FloatMode mode(dtype);
+  if (dtype == kFloat32)
+    add_all(kind, static_cast<const float*>(x), static_cast<const float*>(y), size,
+            static_cast<float*>(out), threads);
+  else
+    add_all(kind, static_cast<const double*>(x), static_cast<const double*>(y), size,
+            static_cast<double*>(out), threads);
 }
 
 void activate_backward(Dtype dtype, Activation kind, const void* grad, const void* saved,

@@ -18,6 +18,7 @@
 
 #include "algorithm.h"
 #include "families.h"
+#include "phase_axis.h"
 #include "results.h"
 #include "strip.h"
 #include "vector_math.h"
@@ -212,6 +213,7 @@ struct Division {
 
 template <class T>
 int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads) {
+  if (const int64_t bytes = lanes_workspace_bytes<T>(g, threads)) return bytes;
   const Division<T> division(g);
   return (g.kernel_w * 8 + division.elements() * int64_t{sizeof(T)}) *
          min(threads, division.cut.units);
@@ -221,6 +223,8 @@ template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
+  const int served = lanes_forward(x, weight, bias, g, activation, out, threads);
+  if (served != kNotServed) return served;
   const Division<T> division(g);
   const Strip<T>& strip = division.strip;
   const Cut& cut = division.cut;
@@ -267,42 +271,12 @@ int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
   return result;
 }
 
-namespace {
-
-int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
-
-// One axis of the input gradient. Pixel y, in the padded plane y + pad = q*s + r, is met by the taps
-// a with a*d % s == r, each through gradient i = q - a*d/s. In the gradient padded by `pad`, whose
-// row 0 is the first that pixel row q = `first` reads, tap a stands at `reach - a*d/s`.
-struct PhaseAxis {
-  int64_t stride, dilation, taps;
-  int64_t first, count;  // q of the plane's first row; how many q
-  int64_t reach;         // of the last tap, in q
-  int64_t pad;
-  int64_t weight_step, step;  // from one tap of a phase to the next before it, in taps and in q
-
-  PhaseAxis(int64_t size, int64_t pad_before, int64_t stride, int64_t dilation, int64_t taps)
-      : stride(stride), dilation(dilation), taps(taps), first(pad_before / stride),
-        count((pad_before + size - 1) / stride - first + 1), reach((taps - 1) * dilation / stride),
-        pad(reach - first), weight_step(stride / common_divisor(stride, dilation)),
-        step(dilation / common_divisor(stride, dilation)) {}
-
-  // The last tap of a phase; -1 if it has none.
-  int64_t last(int64_t phase) const {
-    int64_t a = taps - 1;
-    while (a >= 0 && a * dilation % stride != phase) --a;
-    return a;
-  }
-  int64_t taps_of(int64_t last) const { return last < 0 ? 0 : last / weight_step + 1; }
-  int64_t place(int64_t a) const { return reach - a * dilation / stride; }
-};
-
-}  // namespace
-
 template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads) {
   const FloatMode mode(kDtype<T>);
+  const int served = lanes_grad_input(grad, weight, g, out, threads);
+  if (served != kNotServed) return served;
   const PhaseAxis down(g.height, g.pad_top, g.stride_h, g.dilation_h, g.kernel_h);
   const PhaseAxis across(g.width, g.pad_left, g.stride_w, g.dilation_w, g.kernel_w);
   // The padded gradient, and the image with its columns sorted by phase.
@@ -504,6 +478,8 @@ struct TapSums {
 template <class T>
 int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
+  const int served = lanes_grad_weight(grad, x, g, out, threads);
+  if (served != kNotServed) return served;
   const Strip<T> strip(g);
   const int64_t halo = (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h;
   const Cut cut(1, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows);

@@ -24,4 +24,17 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
 template <class T>
 int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads);
 
+// depthwise_lanes.cpp: the same where vectors of channels serve, which the functions above ask first.
+// They return kNotServed, or 0 bytes, where not.
+constexpr int kNotServed = -1;
+template <class T>
+int64_t lanes_workspace_bytes(const ConvGeometry& g, int threads);
+template <class T>
+int lanes_forward(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
+                  Activation activation, T* out, int threads);
+template <class T>
+int lanes_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out, int threads);
+template <class T>
+int lanes_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads);
+
 }  // namespace fastdl::FASTDL_ISA

@@ -62,6 +62,7 @@ void linear_grad_weight(Dtype, const void* grad, const void* x, const LinearGeom
 
 // activation.cpp
 void activate(Dtype, Activation, const void* x, int64_t size, void* out, int threads);
+void add(Dtype, const void* x, const void* y, Activation, int64_t size, void* out, int threads);
 void activate_backward(Dtype, Activation, const void* grad, const void* saved, int64_t size,
                        void* out, int threads);
 void dropout(Dtype, const void* x, const uint8_t* mask, double scale, int64_t size, void* out,

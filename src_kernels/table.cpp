@@ -34,6 +34,7 @@ const Table table = {
     linear_grad_input,
     linear_grad_weight,
     activate,
+    add,
     activate_backward,
     dropout,
     softmax,

@@ -41,4 +41,37 @@ FASTDL_INLINE void transpose(Vector<T> (&v)[kLanes<T>]) {
   exchange_all<T, kLanes<T> / 2>(v, std::make_integer_sequence<int, kLanes<T> / 2>{});
 }
 
+#if defined(__clang__) || __GNUC__ >= 12
+template <class T, int... lane>
+FASTDL_INLINE Vector<T> load_halves(const T* low, const T* high,
+                                    std::integer_sequence<int, lane...>) {
+  typedef T Half __attribute__((vector_size(sizeof(Vector<T>) / 2), aligned(sizeof(T)), may_alias));
+  return __builtin_shufflevector(*reinterpret_cast<const Half*>(low),
+                                 *reinterpret_cast<const Half*>(high), lane...);
+}
+template <class T, int... row>
+FASTDL_INLINE void load_square(const T* from, int64_t pitch, Vector<T> (&v)[kLanes<T>],
+                               std::integer_sequence<int, row...>) {
+  constexpr int half = kLanes<T> / 2;
+  constexpr std::make_integer_sequence<int, kLanes<T>> all{};
+  ((v[row] = load_halves(from + row * pitch, from + (row + half) * pitch, all),
+    v[row + half] = load_halves(from + row * pitch + half, from + (row + half) * pitch + half, all)),
+   ...);
+  exchange_all<T, half / 2>(v, std::make_integer_sequence<int, half>{});
+}
+#endif
+
+// v[i][j] = from[j * pitch + i]. The first of the exchanges is done by loading: a half of a vector goes
+// where it belongs without the unit that shuffles.
+template <class T>
+FASTDL_INLINE void load_transposed(const T* from, int64_t pitch, Vector<T> (&v)[kLanes<T>]) {
+#if defined(__clang__) || __GNUC__ >= 12
+  if constexpr (kLanes<T> > 2)
+    return load_square(from, pitch, v, std::make_integer_sequence<int, kLanes<T> / 2>{});
+#endif
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = load(from + i * pitch);
+  transpose<T>(v);
+}
+
 }  // namespace fastdl::FASTDL_ISA

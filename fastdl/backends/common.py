@@ -145,3 +145,28 @@ def prepared_by(conv2d: Callable[..., None]) -> Callable[..., Prepared]:
         return Prepared(conv2d, weight, bias, geometry, activation, algorithm)
 
     return prepared
+
+
+@np.errstate(all="ignore")
+def inverse_deviation(var: Array, eps: float) -> Array:
+    """``1 / sqrt(var + eps)``, computed in float64."""
+    inverse: Array = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
+    return inverse
+
+
+@np.errstate(all="ignore")
+def batch_norm_track(
+    mean: Array,
+    var: Array,
+    count: int,
+    momentum: float,
+    eps: float,
+    running_mean: Array | None,
+    running_var: Array | None,
+    inv_std: Array,
+) -> None:
+    """``inv_std = 1 / sqrt(var + eps)``; the running statistics move towards the batch's."""
+    inv_std[...] = inverse_deviation(var, eps)
+    for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
+        if running is not None:
+            running[...] = (1 - momentum) * running + momentum * batch

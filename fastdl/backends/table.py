@@ -250,6 +250,25 @@ class Backend(Protocol):
         difference of squares.
         """
 
+    def batch_norm_track(
+        self,
+        mean: Array,
+        var: Array,
+        count: int,
+        momentum: float,
+        eps: float,
+        running_mean: Array | None,
+        running_var: Array | None,
+        inv_std: Array,
+    ) -> None:
+        """What `batch_norm_train` leaves to be done with a batch's mean and variance.
+
+        ``inv_std = 1 / sqrt(var + eps)``, computed in float64. The running arrays, where given,
+        move in place: ``running = (1 - momentum) * running + momentum * batch``, the variance
+        made unbiased, ``var * count / (count - 1)`` for the ``count`` values of a channel. All are
+        (C,); the running ones may have any strides.
+        """
+
     def normalize(
         self,
         x: Array,
@@ -305,6 +324,9 @@ class Backend(Protocol):
         """Gradient of linear with respect to weight: grad.T (O,N) @ x (N,I) in out (O,I)."""
 
     # --- activations -----------------------------------------------------
+
+    def add(self, x: Array, y: Array, activation: Activation, out: Array) -> None:
+        """``f(x + y)``. Any shape, C order; ``out`` may be ``x``."""
 
     def relu(self, x: Array, out: Array) -> None:
         """``x < 0 ? 0 : x`` (NaN passes). Any shape, C order; ``out`` may be ``x``."""

@@ -14,7 +14,7 @@ from .. import __version__
 from ..backends.registry import why_missing
 from ..threads import get_num_threads
 
-_PACKAGES = ("numpy", "numba", "torch", "onnxruntime", "openvino")
+_PACKAGES = ("numpy", "numba", "numba-cuda", "torch", "onnxruntime", "openvino")
 _CPUINFO = Path("/proc/cpuinfo")
 _STAT = Path("/proc/stat")
 

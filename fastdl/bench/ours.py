@@ -16,7 +16,7 @@ from .implementation import Call
 from .layer import Arrays, Layer
 
 
-def _function(layer: Layer) -> Callable[..., Any]:
+def function_of(layer: Layer) -> Callable[..., Any]:
     """The public function with the layer's options: it takes the layer's inputs by name."""
     function = getattr(functional, layer.operation.removesuffix("_train"))
     window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
@@ -56,11 +56,12 @@ class Backend:
 
     def prepare(self, layer: Layer, inputs: Arrays, reuse: bool) -> Call:
         options: dict[str, Any] = {"backend": self.name}
-        function = _function(layer)
+        function = function_of(layer)
         if reuse and "out" in signature(function).parameters:
             options["out"] = np.empty(layer.output_shapes[0], np.float32)
-        return Call(partial(function, **inputs, **options), _as_tuple)
+        return Call(partial(function, **inputs, **options), as_tuple)
 
 
-def _as_tuple(result: Any) -> tuple[Array, ...]:
+def as_tuple(result: Any) -> tuple[Array, ...]:
+    """A call's results, of which there may be one."""
     return result if isinstance(result, tuple) else (result,)

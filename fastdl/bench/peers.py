@@ -19,22 +19,24 @@ from .layer import Arrays, Layer
 
 
 class Torch:
-    """PyTorch's functional calls on tensors that share NumPy's memory."""
+    """PyTorch's functional calls on tensors that share NumPy's memory, or on a GPU's copies."""
 
     name = "torch"
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: str = "cpu") -> None:
         self._torch: Any = needed("torch", "torch", "--against torch")
         self._torch.set_num_threads(threads)
+        self._device = device
 
     def serves(self, layer: Layer) -> bool:
         return True
 
     def prepare(self, layer: Layer, inputs: Arrays, reuse: bool) -> Call:
-        tensors = {name: self._torch.from_numpy(array) for name, array in inputs.items()}
-        return Call(partial(self._function(layer), **tensors), _torch_arrays)
+        from_numpy = self._torch.from_numpy
+        tensors = {name: from_numpy(array).to(self._device) for name, array in inputs.items()}
+        return Call(partial(self.function_of(layer), **tensors), torch_arrays)
 
-    def _function(self, layer: Layer) -> Callable[..., Any]:
+    def function_of(self, layer: Layer) -> Callable[..., Any]:
         """What takes the layer's inputs by name. Backwards are what autograd calls."""
         torch, aten, functional = self._torch, self._torch.ops.aten, self._torch.nn.functional
         size, stride, padding = [layer.kernel] * 2, [layer.stride] * 2, [layer.padding] * 2
@@ -42,7 +44,7 @@ class Torch:
         pool = (size, stride, padding)
         window = (size, dilation, padding, stride)
         # Where a backward asks for x, it looks at its shape alone.
-        x_like = torch.empty(shape) if layer.is_backward else None
+        x_like = torch.empty(shape, device=self._device) if layer.is_backward else None
         match layer.operation:
             case "conv2d":
                 conv = functional.conv2d
@@ -105,9 +107,10 @@ class Torch:
         return lambda **inputs: activate(function(**inputs))
 
 
-def _torch_arrays(result: Any) -> tuple[Array, ...]:
+def torch_arrays(result: Any) -> tuple[Array, ...]:
+    """A call's tensors for NumPy."""
     tensors = result if isinstance(result, tuple) else (result,)
-    return tuple(tensor.numpy() for tensor in tensors)
+    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
 
 
 def onnx_model(layer: Layer, inputs: Arrays) -> bytes:

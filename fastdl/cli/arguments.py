@@ -6,6 +6,8 @@ import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+DEVICE_HELP = "cpu (default), cuda (an NVIDIA GPU) or cuda:NUMBER: where the network's arrays are"
+
 
 def whole(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
     """A type for whole numbers from ``minimum`` to ``maximum``.

@@ -15,7 +15,7 @@ from ..io import load_state
 from ..models import load
 from ..nn import Layer
 from ..threads import set_num_threads
-from .arguments import whole
+from .arguments import DEVICE_HELP, whole
 from .description import Description
 
 EPILOG = """\
@@ -53,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
         help="turn dark into light: the digits of MNIST and scikit-learn are light on dark",
     )
     add("--backend", choices=NAMES, help="default: the first that works here")
+    add("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
     add("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
     parser.set_defaults(run=run)
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         set_num_threads(args.threads)
     with use_backend(current_name(args.backend)):
-        model = load(args.model)
+        model = load(args.model).to(args.device)
         description = Description.read(args.model, load_state(args.model)[1])
         width = max(map(len, args.images))
         for path in args.images:

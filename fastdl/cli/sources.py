@@ -43,7 +43,9 @@ class Recipe:
 RECIPES = {
     DIGITS: Recipe("digits_cnn", "adam", 2e-3, "cosine", 30, 32, normalize=False),
     MNIST: Recipe("mnist_cnn", "adam", 3e-3, "one-cycle", 10, 128, "shift", label_smoothing=0.0),
-    CIFAR10: Recipe("resnet20", "nesterov", 0.2, "one-cycle", 13, 128, "crop+flip", l2=5e-4),
+    CIFAR10: Recipe(
+        "resnet9", "nesterov", 0.1, "one-cycle", 10, 128, "crop+flip", l2=5e-4, label_smoothing=0.0
+    ),
     FOLDER: Recipe("gap_net", "adam", 2e-3, "one-cycle", 20, 32, "crop+flip", l2=1e-4),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from .. import __version__
 from ..backends.registry import NAMES, current_name, use_backend
 from ..data import Dataset, Loader, Normalize, Samples
+from ..device import place
 from ..errors import ArgumentError, FastdlError
 from ..models import BUILDERS
 from ..nn import CrossEntropyLoss, Layer
@@ -32,7 +33,7 @@ from ..train import (
     naive_images_per_second,
 )
 from . import sources
-from .arguments import whole
+from .arguments import DEVICE_HELP, whole
 from .description import Description
 from .optimizers import OPTIMIZERS, SCHEDULES, regularizer
 from .settings import Settings, add_settings, from_arguments, from_history
@@ -50,7 +51,7 @@ examples:
       the digits that come with scikit-learn, in some seconds
   fastdl train --data mnist:PATH
       handwritten digits; PATH holds train-images-idx3-ubyte.gz and its three companions
-  fastdl train --data cifar10:PATH --model resnet20
+  fastdl train --data cifar10:PATH
       small photographs of ten kinds of things
   fastdl train --data folder:PATH --size 64x64 --epochs 40
       your own images, in one folder a class: PATH/cat/1.jpg, PATH/dog/1.jpg, ...
@@ -88,7 +89,12 @@ def add_parser(subparsers: Any) -> None:
     add("--tensorboard", metavar="FOLDER", help="also log for TensorBoard there")
     add("--no-progress", action="store_true", help="no bar, only a line an epoch")
     machine = parser.add_argument_group("machine").add_argument
-    machine("--backend", choices=NAMES, help="default: the first that works here")
+    machine(
+        "--backend",
+        choices=NAMES,
+        help="default: the first that works here, with --resume that of the run",
+    )
+    machine("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
     machine("--threads", type=whole(1, 1024), metavar="N", help="default: one a processor")
     parser.set_defaults(run=run)
 
@@ -97,8 +103,18 @@ def run(args: argparse.Namespace) -> int:
     """Train as ``args`` say; the exit status."""
     if args.threads is not None:
         set_num_threads(args.threads)
-    with use_backend(current_name(args.backend)):
+    place(args.device)  # an error before anything is read
+    with use_backend(current_name(args.backend or _recorded_backend(args))):
         return _train(args)
+
+
+def _recorded_backend(args: argparse.Namespace) -> str | None:
+    """That of the run which goes on: another would round its sums otherwise."""
+    record = Run(args.output).record
+    if not (args.resume and record.exists()):
+        return None
+    name = History.load(record).settings.get("backend")
+    return name if name in NAMES else None
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -121,7 +137,7 @@ def _train(args: argparse.Namespace) -> int:
         Loader(samples, EVALUATION_BATCH, shuffle=False, normalize=normalize)
         for samples in (dataset.validation, dataset.test)
     )
-    model = _build(settings, dataset)
+    model = _build(settings, dataset).to(args.device)
     if args.inspect:
         images = normalize(dataset.validation.x[:INSPECTED_IMAGES])
         callbacks.append(ActivationHistograms(images, output.folder / "activations.png"))
@@ -129,6 +145,7 @@ def _train(args: argparse.Namespace) -> int:
     output.settings = {
         "fastdl": __version__,
         "backend": current_name(),
+        "device": args.device,
         "threads": get_num_threads(),
         **asdict(settings),
     }
@@ -139,7 +156,7 @@ def _train(args: argparse.Namespace) -> int:
     )
     start = time.perf_counter()
     try:
-        print(_opening(output, settings, dataset, args.resume), flush=True)
+        print(_opening(output, settings, dataset, args), flush=True)
         history = fit(
             model,
             optimizer,
@@ -210,11 +227,11 @@ def _build(settings: Settings, dataset: Dataset) -> Layer:
     return model
 
 
-def _opening(output: Run, settings: Settings, dataset: Dataset, resume: bool) -> str:
+def _opening(output: Run, settings: Settings, dataset: Dataset, args: argparse.Namespace) -> str:
     train, validation, test = (len(samples.x) for samples in dataset.parts)
     classes = f", {len(dataset.classes)} classes"
     lines = [
-        f"fastdl {__version__}: backend {current_name()}, threads {get_num_threads()}",
+        f"fastdl {__version__}: {_machine(args.device)}, threads {get_num_threads()}",
         f"{settings.data}: {train} images to train on, {validation} to choose the best epoch, "
         f"{test} to test{classes}",
         f"{settings.model}: {settings.epochs} epochs, batches of {settings.batch_size}, "
@@ -222,11 +239,16 @@ def _opening(output: Run, settings: Settings, dataset: Dataset, resume: bool) ->
         f"l2 {settings.l2:g}, label smoothing {settings.label_smoothing:g}, "
         f"augmentation {settings.augment}",
     ]
-    if resume:
+    if args.resume:
         lines.append(f"going on with the run in {output.folder}")
     elif output.replaces:
         lines.append(f"the earlier run in {output.folder} will be replaced")
     return "\n".join(lines)
+
+
+def _machine(device: str) -> str:
+    """What computes."""
+    return f"backend {current_name()}" if device == "cpu" else f"device {device}"
 
 
 def _conclude(output: Run, settings: Settings, model: Layer, test: Loader) -> None:

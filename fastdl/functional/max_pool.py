@@ -9,8 +9,10 @@ from numpy.typing import ArrayLike
 from ..backends import registry
 from ..backends.table import Array
 from ..geometry import IntPair, pool_geometry
+from . import on_device
 from .arguments import image_shape
 from .inputs import INT64, check_range, check_rank, check_shape, dense, floats, integers
+from .on_device import is_device
 from .outputs import deliver, empty, output
 
 
@@ -111,6 +113,8 @@ def max_pool2d(
     target = output(out, geometry.out_shape, x, x=x)
     indices = empty(geometry.out_shape, INT64, x) if return_indices else None
     kernels.max_pool2d(dense(kernels, x), geometry, target, indices)
+    if indices is not None and is_device(indices):
+        indices.below = geometry.height * geometry.width  # type: ignore[attr-defined]
     result = deliver(target, out)
     return result if indices is None else (result, indices)
 
@@ -171,6 +175,8 @@ def max_pool2d_backward(
     check_rank("grad", grad, 4, "(N, C, OH, OW)")
     check_shape("grad", grad, (*shape[:2], *grad.shape[2:]))
     indices = integers("indices", indices, grad.shape, INT64)
+    if is_device(indices):
+        on_device.check_range("indices", indices, shape[2] * shape[3])
     target = empty(shape, grad.dtype, grad)
     if not kernels.max_pool2d_backward(dense(kernels, grad), dense(kernels, indices), target):
         check_range("indices", indices, shape[2] * shape[3])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..backends import registry
+from ..backends.common import inverse_deviation
 from ..backends.table import Activation, Array
 from ..errors import DTypeError, OutputError, ShapeError
 from ..geometry import Shape
@@ -162,16 +163,19 @@ def batch_norm(
             data, dense(kernels, mean), dense(kernels, var), dense(kernels, weight),
             dense(kernels, bias), eps, activation, result,
         )  # fmt: skip
+        inv_std = inverse_deviation(var, eps) if return_stats else var  # which nobody sees
     elif x.size:
-        mean, var = empty(channels, x.dtype), empty(channels, x.dtype)
+        mean, var, inv_std = (empty(channels, x.dtype) for _ in range(3))
         kernels.batch_norm_train(
             data, dense(kernels, weight), dense(kernels, bias), eps, activation, result, mean, var
         )
-        update_running(running_mean, running_var, mean, var, count, momentum)
+        kernels.batch_norm_track(
+            mean, var, count, momentum, eps, running_mean, running_var, inv_std
+        )
     else:
-        mean = var = np.full(channels, np.nan, x.dtype)
+        mean = inv_std = np.full(channels, np.nan, x.dtype)
     delivered = deliver(target, out)
-    return (delivered, mean.copy(), inverse_deviation(var, eps)) if return_stats else delivered
+    return (delivered, mean.copy(), inv_std) if return_stats else delivered
 
 
 def batch_norm_backward(
@@ -311,29 +315,3 @@ def need_several(shape: Shape) -> int:
             f"x must have more than 1 value per channel in training, got shape {shape}"
         )
     return count
-
-
-def inverse_deviation(var: Array, eps: float) -> Array:
-    """``1 / sqrt(var + eps)``, computed in float64."""
-    with np.errstate(all="ignore"):
-        inverse: Array = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
-    return inverse
-
-
-def update_running(
-    running_mean: Array | None,
-    running_var: Array | None,
-    mean: Array,
-    var: Array,
-    count: int,
-    momentum: float,
-) -> None:
-    """Move the running statistics towards a batch's, the variance unbiased, in place."""
-    _update(running_mean, mean, momentum)
-    _update(running_var, var * (count / (count - 1)), momentum)
-
-
-def _update(running: Array | None, batch: Array, momentum: float) -> None:
-    if running is not None:
-        with np.errstate(all="ignore"):
-            running[...] = (1 - momentum) * running + momentum * batch

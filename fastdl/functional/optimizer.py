@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..backends import registry
 from ..backends.table import Array, OptimizerStep
 from ..errors import ArgumentError, DTypeError, ShapeError
+from . import on_device
 from .inputs import FLOAT32, FLOAT64, dense, floats
 from .outputs import overlap
 
@@ -27,7 +28,7 @@ def named_arrays(name: str, arrays: Mapping[str, Any]) -> list[Array]:
     """The values of ``arrays``, called ``name`` by the caller, all of which can be written to."""
     check_mapping(name, arrays)
     for key, array in arrays.items():
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        if type(array) is not np.ndarray and not _is_array(array):
             raise DTypeError(f"{name}[{key!r}] must be a NumPy array, got {type(array).__name__}")
         kind = array.dtype
         if kind is not FLOAT32 and kind is not FLOAT64:
@@ -35,6 +36,13 @@ def named_arrays(name: str, arrays: Mapping[str, Any]) -> list[Array]:
         if not array.flags.writeable:
             raise ArgumentError(f"{name}[{key!r}] must be writable, got a read-only array")
     return list(arrays.values())
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is NumPy's, or what `fastdl.to_device` gives."""
+    if isinstance(value, np.ndarray):
+        return not isinstance(value, np.ma.MaskedArray)
+    return isinstance(value, getattr(registry.loaded_cuda(), "DeviceArray", ()))
 
 
 def gradients_of(params: Mapping[str, Array], grads: Mapping[str, Any]) -> list[Array]:
@@ -65,11 +73,22 @@ def check_parameters(params: Mapping[str, Any]) -> None:
     """Raise an error unless ``params`` are arrays to be changed, no two of which share memory."""
     named_arrays("params", params)
     for (name, param), (other_name, other) in combinations(params.items(), 2):
-        if overlap(param, other):
+        if _overlap(param, other):
             raise ArgumentError(
                 f"params[{other_name!r}] must share no memory with params[{name!r}]; "
                 f"give a shared array once, with the sum of its gradients"
             )
+
+
+def _overlap(first: Any, second: Any) -> bool:
+    on_gpu = _on_gpu(first), _on_gpu(second)
+    if not any(on_gpu):
+        return overlap(first, second)
+    return all(on_gpu) and on_device.share_memory(first, second)
+
+
+def _on_gpu(array: Any) -> bool:
+    return not isinstance(array, np.ndarray)
 
 
 def optimizer_step(
@@ -86,6 +105,9 @@ def optimizer_step(
     All arrays are checked and of one dtype; those of a state are C-contiguous,
     those of ``params`` and ``grads`` have any layout.
     """
+    if params and _on_gpu(params[0]):
+        on_device.optimizer_step(step, params, grads, states, penalties)
+        return
     kernels = registry.get(backend)
     targets = [param if param.flags.carray else dense(kernels, param) for param in params]
     sources = [grad if grad.flags.carray else dense(kernels, grad) for grad in grads]
@@ -110,6 +132,9 @@ def _apart(grad: Array, param: Array) -> Array:
 
 def sum_of_squares(arrays: Iterable[Array], *, backend: str | None = None) -> float:
     """``sum(x**2)`` of all elements of all arrays, in double precision."""
+    arrays = list(arrays)
+    if arrays and _on_gpu(arrays[0]):
+        return on_device.sum_of_squares(arrays)
     kernels = registry.get(backend)
     return sum(kernels.sum_of_squares(dense(kernels, array)) for array in arrays)
 

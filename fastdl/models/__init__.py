@@ -8,7 +8,7 @@ from .digits import digits_cnn
 from .gap import gap_net
 from .lenet import lenet5
 from .mnist import mnist_cnn
-from .resnet import resnet18, resnet20, resnet50
+from .resnet import resnet9, resnet18, resnet20, resnet50
 from .store import BUILDERS, load
 from .vgg import vgg11, vgg11_32, vgg16, vgg16_32
 
@@ -21,6 +21,7 @@ __all__ = [
     "lenet5",
     "load",
     "mnist_cnn",
+    "resnet9",
     "resnet18",
     "resnet20",
     "resnet50",

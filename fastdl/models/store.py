@@ -13,7 +13,7 @@ from .digits import digits_cnn
 from .gap import gap_net
 from .lenet import lenet5
 from .mnist import mnist_cnn
-from .resnet import resnet18, resnet20, resnet50
+from .resnet import resnet9, resnet18, resnet20, resnet50
 from .vgg import vgg11, vgg11_32, vgg16, vgg16_32
 
 #: What makes each network, by the name that a model file gives under "model".
@@ -26,6 +26,7 @@ BUILDERS: dict[str, Callable[..., Sequential]] = {
         gap_net,
         lenet5,
         mnist_cnn,
+        resnet9,
         resnet18,
         resnet20,
         resnet50,

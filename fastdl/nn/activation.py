@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import functional
 from ..backends.table import Activation, Backend
+from ..functional import on_device
 from ..functional.inputs import floats
 from ..geometry import Shape
 from .base import Array, Layer
@@ -108,6 +109,8 @@ class LeakyReLU(Layer):
         return self._sloped(floats("grad", grad, x.dtype), x)
 
     def _sloped(self, values: Array, x: Array) -> Array:
+        if on_device.is_device(x):
+            return on_device.leaky_relu(values, x, self.negative_slope)  # type: ignore[no-any-return]
         out: Array = values * values.dtype.type(self.negative_slope)
         np.copyto(out, values, where=x > 0)
         return out

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..device import place, placed, to_host, where
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..geometry import Shape, integer
 from .summary import Summary, summarize
@@ -73,6 +74,52 @@ class Layer(ABC):
     def eval(self) -> Self:
         """Work as in evaluation: ``train(False)``."""
         return self.train(False)
+
+    def to(self, device: str) -> Self:
+        """Bring parameters and buffers, of the layers inside too, to a GPU's memory or back.
+
+        The layer then takes and gives arrays that are there; see `fastdl.to_device`.
+
+        Parameters
+        ----------
+        device : str
+            ``"cuda"``, ``"cuda:1"`` (the second GPU) or ``"cpu"``.
+
+        Raises
+        ------
+        ArgumentError, BackendError
+            If there is no such place here; the message says why.
+        DeviceMemoryError
+            If the GPU has not so much memory left.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> nn.Linear(4, 3, rng=0).to("cpu").weight.shape
+        (3, 4)
+        """
+        self._move(place(device))
+        return self
+
+    @property
+    def device(self) -> int | None:
+        """The number of the GPU that its arrays are on; None for the CPU's memory."""
+        for arrays in (self.params, self.buffers):
+            for array in arrays.values():
+                if array.dtype.kind == "f":
+                    return where(array)
+        found = (child.device for child in self.children().values())
+        return next((number for number in found if number is not None), None)
+
+    def _move(self, number: int | None) -> None:
+        for arrays in (self.params, self.buffers):
+            for name, array in arrays.items():
+                # Counts stay with the CPU, which counts.
+                if array.dtype.kind == "f":
+                    arrays[name] = placed(array, number)
+        self.grads, self._saved = {}, None
+        for child in self.children().values():
+            child._move(number)
 
     def children(self) -> dict[str, Layer]:
         """The layers inside this one, by name."""
@@ -141,7 +188,13 @@ class Layer(ABC):
         return self._named("grads")
 
     def state_dict(self) -> State:
-        """Parameters and buffers by full name, as PyTorch names them; not copies."""
+        """Parameters and buffers by full name, as PyTorch names them: NumPy arrays.
+
+        They are the layers' own, not copies, except of those on a GPU.
+        """
+        return {name: to_host(array) for name, array in self._stateful().items()}
+
+    def _stateful(self) -> State:
         return self._named("params") | self._named("buffers")
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -154,7 +207,7 @@ class Layer(ABC):
         ShapeError, DTypeError
             If an array has another shape or dtype than the layer's own.
         """
-        own = self.state_dict()
+        own = self._stateful()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unknown:
             raise ArgumentError(f"state lacks {missing or 'nothing'} and has unknown {unknown}")
@@ -165,16 +218,20 @@ class Layer(ABC):
             if given.dtype != array.dtype:
                 raise DTypeError(f"state[{name!r}] must be {array.dtype}, got {given.dtype}")
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = to_host(state[name])
 
     def predict(self, x: Array, batch_size: int = 256) -> Array:
-        """``forward`` in evaluation, ``batch_size`` samples at a time, for inputs of any length."""
+        """``forward`` in evaluation, ``batch_size`` samples at a time, for inputs of any length.
+
+        NumPy arrays in and out, also where the layer is on a GPU.
+        """
         size = integer("batch_size", batch_size, 1)
         starts = range(0, max(len(x), 1), size)
-        training = self.training
+        training, number = self.training, self.device
         self.eval()
         try:
-            return np.concatenate([self.forward(x[start : start + size]) for start in starts])
+            parts = (placed(x[start : start + size], number) for start in starts)
+            return np.concatenate([to_host(self.forward(part)) for part in parts])
         finally:
             self.train(training)
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from ..backends import registry
 from ..backends.table import Activation, Backend
+from ..device import where
+from ..errors import DeviceError
 from ..functional.inputs import check_shape, floats, shaped_floats
 from ..geometry import Shape
 from ..memory import Empty, allocator
-from .arrays import IsPlain, is_plain, plain, plain_test
+from .arrays import IsPlain, device_memory, is_plain, plain, plain_test
 from .base import Array, Layer
 
 
@@ -55,6 +57,7 @@ class Bound(Layer):
         self._out_shape: Shape = ()
         self._dtype: Any = None
         self._checked: dict[str, Array] = {}
+        self._place: int | None = None
         self._is_plain: IsPlain = is_plain
         self._empty: Empty = np.empty
 
@@ -102,13 +105,30 @@ class Bound(Layer):
     def _admit(self, x: Any, kernels: Backend) -> Array:
         """``x`` as an array that kernels can take, after every check."""
         x = floats("x", x, self.dtype)
+        if type(x) is not np.ndarray:
+            kernels = registry.get(None, x)
         if kernels is not self._kernels or x.shape != self._x_shape or x.dtype != self._dtype:
             self._kernels = None
+            for name, array in (self.params | self.buffers).items():
+                self._check_place(name, array, x)
             self._bind(kernels, x.shape, x.dtype)
             self._out_shape = self.output_shape(x.shape)
             self._x_shape, self._dtype, self._kernels = x.shape, x.dtype, kernels
-            self._is_plain, self._empty = plain_test(), allocator()
+            self._place, self._is_plain, self._empty = where(x), plain_test(), allocator()
+        if self._place is not None:
+            self._is_plain, self._empty = device_memory(x)
         return plain(x)
+
+    def _check_place(self, name: str, array: Array, x: Array) -> None:
+        if array.dtype.kind == "f" and where(array) != where(x):
+            raise DeviceError(
+                f"x must be where {name} of the layer is, {_words(array)}, got one {_words(x)}: "
+                f"move the layer by its to(), or x by fastdl.to_device or fastdl.to_host"
+            )
+
+    def _move(self, number: int | None) -> None:
+        super()._move(number)
+        self._unbind()
 
     def _admit_grad(self, grad: Any) -> Array:
         self._recall()
@@ -122,6 +142,8 @@ class Bound(Layer):
         if array is self._checked.get(name):
             return array
         shape = self._shapes[name]
+        if where(array) != self._place:
+            raise DeviceError(f"{name} must be where x is, got one {_words(array)}")
         array = plain(shaped_floats(name, array, self._dtype, shape))
         if array is self.params[name]:
             self._checked[name] = array
@@ -132,3 +154,8 @@ class Bound(Layer):
         if not self._is_plain(self.grads.get(name), self._shapes[name], self._dtype):
             self.grads[name] = self._empty(self._shapes[name], self._dtype)
         return self.grads[name]
+
+
+def _words(array: Array) -> str:
+    number = where(array)
+    return "in the CPU's memory" if number is None else f"on GPU {number}"

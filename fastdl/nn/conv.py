@@ -101,7 +101,7 @@ class Conv2d(Weighted):
 
     def _compute(self, x: Array, activation: Activation) -> Array:
         self._saved = x
-        if not self.training:
+        if not self.training and type(x) is np.ndarray:
             plan = self._planned(x, activation)
             if plan.packed_bytes:
                 return plan(x)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..backends.table import Activation, Backend
+from ..functional import on_device
 from ..geometry import ConvGeometry, IntPair, Shape, conv_transpose_geometry, pair
 from .base import Array
 from .conv import check_channels
@@ -96,7 +97,9 @@ class ConvTranspose2d(Weighted):
         out = self._empty(self._out_shape, self._dtype)
         self._kernels.conv2d_grad_input(x, self._param("weight"), self._conv, out)
         bias = self._bias()
-        if bias is not None:
+        if bias is not None and on_device.is_device(out):
+            on_device.add_channels(out, bias)
+        elif bias is not None:
             out += bias[:, None, None]
         return out
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..backends.table import Activation, Backend
 from ..errors import ArgumentError
+from ..functional import on_device
 from ..functional.dropout import draw, scale
 from ..geometry import Shape
 from .base import Array
@@ -61,6 +62,10 @@ class Dropout(Bound):
         self._scale = scale(self.p)
 
     def _compute(self, x: Array, activation: Activation) -> Array:
+        if on_device.is_device(x):
+            out, mask = on_device.dropout(x, self.p, True, self._scale, self.rng, None)
+            self._saved = mask, True
+            return out  # type: ignore[no-any-return]
         out, mask = self._empty(self._out_shape, self._dtype), draw(self.rng, x.shape, self.p)
         self._kernels.dropout(x, mask, self._scale, out)
         self._saved = mask, True

@@ -20,7 +20,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from .. import functional
+from ..backends.gpu import on_device
 from ..backends.table import Activation
+from ..device import where
+from ..functional.on_device import folded
 from ..functional.plan import Conv2dPlan
 from .activation import Elementwise, ReLU
 from .base import Array, Layer
@@ -124,6 +128,8 @@ class Folded:
     def __call__(self, x: Array) -> Array | None:
         """The result; None for what is no plain input of the two layers, which will say why."""
         conv, norm = self._conv, self._norm
+        if type(conv.weight) is not np.ndarray:
+            return self._on_gpu(x)
         if type(x) is not np.ndarray or x.dtype != conv.dtype or conv.dtype != norm.dtype:
             return None
         if conv.weight.shape[0] != norm.channels or x.ndim != 4:
@@ -138,6 +144,22 @@ class Folded:
             plan = Conv2dPlan(x.shape, weight, bias, *conv.geometry, activation=self._activation)
             self._plan = plan
         return plan(x)
+
+    def _on_gpu(self, x: Array) -> Array | None:
+        """As a call; there the weights are folded anew each time, which costs little."""
+        conv, norm = self._conv, self._norm
+        mean, var = norm.statistics
+        scale, shift = norm.params.get("weight"), norm.params.get("bias")
+        arrays = (conv.weight, conv.bias, mean, var, scale, shift)
+        others = [array for array in arrays if array is not None]
+        if any(where(array) != where(conv.weight) for array in others) or not on_device(x):
+            return None
+        if any(array.dtype != conv.dtype for array in others):
+            return None
+        if conv.weight.shape[0] != norm.channels or x.ndim != 4:
+            return None
+        weight, bias = folded(*arrays, norm.eps)
+        return functional.conv2d(x, weight, bias, *conv.geometry, activation=self._activation)
 
     def _weights(self) -> tuple[Array, Array]:
         """Weight and bias of the one convolution, computed in float64."""

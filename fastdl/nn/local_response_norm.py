@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..errors import ShapeError
+from ..functional import on_device
 from ..functional.inputs import check_shape, floats
 from ..functional.outputs import empty
 from ..geometry import Shape, integer
@@ -60,6 +61,10 @@ class LocalResponseNorm(Layer):
         x = floats("x", x)
         if x.ndim < 3:
             raise ShapeError(f"x must have 3 or more dimensions (N, C, ...), got shape {x.shape}")
+        if on_device.is_device(x):
+            out, sums = on_device.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+            self._saved = x, sums
+            return out  # type: ignore[no-any-return]
         out, sums = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
         before = self.size // 2
         with np.errstate(all="ignore"):
@@ -81,6 +86,10 @@ class LocalResponseNorm(Layer):
         x, bases = self._recall()
         grad = floats("grad", grad, x.dtype)
         check_shape("grad", grad, x.shape)
+        if on_device.is_device(x):
+            return on_device.local_response_norm_backward(  # type: ignore[no-any-return]
+                grad, x, bases, self.size, self.alpha, self.beta
+            )
         out = empty(x.shape, x.dtype)
         before = self.size // 2
         factor = x.dtype.type(-2 * self.alpha * self.beta / self.size)

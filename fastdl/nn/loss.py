@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import functional
+from ..backends import gpu
 from ..errors import ArgumentError
-from ..functional.inputs import floats, shaped_floats
+from ..functional import on_device
+from ..functional.inputs import check_rank, floats, shaped_floats
 from .base import Array
 
 Reduction = Literal["mean", "sum"]
@@ -72,6 +74,10 @@ class CrossEntropyLoss(Loss):
 
     def forward(self, x: Array, target: Array) -> float:
         """The loss of scores x (N, classes) for the classes target (N,)."""
+        if gpu.on_device(x):
+            x = floats("x", x)
+            check_rank("x", x, 2, "(N, K)")
+            target = on_device.device_target(x, target)
         self._saved = x, target
         return float(functional.cross_entropy(x, target, **self._how()))
 
@@ -86,17 +92,25 @@ class CrossEntropyLoss(Loss):
 class _ElementLoss(Loss):
     """A loss of every element by itself; target shaped as x, of its dtype."""
 
+    #: Its name on a GPU.
+    kernel: str
+
     def forward(self, x: ArrayLike, target: ArrayLike) -> float:
         """The loss of outputs x for targets of the same shape and dtype."""
         x = floats("x", x)
         target = shaped_floats("target", target, x.dtype, x.shape)
         self._saved = x, target
+        if on_device.is_device(x):
+            return on_device.element_loss(self.kernel, x, target) / self._count(x)
         with np.errstate(all="ignore"):
             total = float(self._losses(x, target).sum(dtype=np.float64))
             return total / self._count(x)
 
     def backward(self) -> Array:
         x, target = self._recall()
+        if on_device.is_device(x):
+            share = 1 / self._count(x)
+            return on_device.element_loss_backward(self.kernel, x, target, share)  # type: ignore[no-any-return]
         with np.errstate(all="ignore"):
             grad = self._slopes(x, target)
             grad /= x.dtype.type(self._count(x))
@@ -136,6 +150,8 @@ class MSELoss(_ElementLoss):
     array([ 0., -2.])
     """
 
+    kernel = "mse"
+
     def _losses(self, x: Array, target: Array) -> Array:
         squares: Array = np.square(x - target)
         return squares
@@ -166,6 +182,8 @@ class BCEWithLogitsLoss(_ElementLoss):
     array([[-0.25  ],
            [ 0.4404]])
     """
+
+    kernel = "bce"
 
     def _losses(self, x: Array, target: Array) -> Array:
         losses: Array = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))

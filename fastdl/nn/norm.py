@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from .. import functional
 from ..backends.table import Activation, Backend
 from ..errors import ShapeError
-from ..functional.norm import inverse_deviation, need_several, update_running
+from ..functional.norm import need_several
 from ..geometry import Shape, integer
 from .base import Array
 from .bound import Bound
@@ -75,12 +75,13 @@ class BatchNorm(Bound):
     def _compute(self, x: Array, activation: Activation) -> Array:
         weight, bias = self._affine("weight"), self._affine("bias")
         running_mean, running_var = self.statistics
-        if not self.training:
+        if not self.training or type(x) is not np.ndarray:
             out, mean, inv_std = functional.batch_norm(
-                x, running_mean, running_var, weight, bias, eps=self.eps,
-                activation=activation, return_stats=True,
+                x, running_mean, running_var, weight, bias, self.training, self.momentum,
+                self.eps, activation=activation, return_stats=True,
             )  # fmt: skip
-            self._saved = x.reshape(self._flat), mean, inv_std, False
+            self._saved = x.reshape(self._flat), mean, inv_std, self.training
+            self.buffers["num_batches_tracked"] += self.training
             return out
         count = need_several(x.shape)
         flat, out = x.reshape(self._flat), self._empty(self._out_shape, self._dtype)
@@ -88,9 +89,13 @@ class BatchNorm(Bound):
         self._kernels.batch_norm_train(
             flat, weight, bias, self.eps, activation, out.reshape(self._flat), mean, var
         )
-        self._saved = flat, mean, inverse_deviation(var, self.eps), True
-        update_running(running_mean, running_var, mean, var, count, self.momentum)
-        self.buffers["num_batches_tracked"] += 1
+        inv_std = np.empty(self._channels, self._dtype)
+        self._kernels.batch_norm_track(
+            mean, var, count, self.momentum, self.eps, running_mean, running_var, inv_std
+        )
+        self._saved = flat, mean, inv_std, True
+        tracked = self.buffers["num_batches_tracked"]
+        tracked[()] = tracked.item() + 1  # a tenth of the time of += 1
         return out
 
     def backward_rectified(self, grad: Array, y: Array) -> Array:
@@ -103,8 +108,7 @@ class BatchNorm(Bound):
         x, mean, inv_std, training = self._saved
         grad_x, weight = self._empty(self._x_shape, self._dtype), self._affine("weight")
         if weight is None:
-            sums = np.empty((2, *self._channels), self._dtype)
-            grad_weight, grad_bias = sums[0], sums[1]
+            grad_weight, grad_bias = (self._empty(self._channels, self._dtype) for _ in range(2))
         else:
             grad_weight, grad_bias = self._grad("weight"), self._grad("bias")
         self._kernels.batch_norm_backward(

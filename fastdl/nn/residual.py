@@ -6,9 +6,13 @@ import math
 
 import numpy as np
 
+from ..backends import registry
 from ..errors import DTypeError, ShapeError
+from ..functional.inputs import floats
 from ..geometry import Shape
 from ..memory import empty
+from .activation import Elementwise, ReLU
+from .arrays import plain
 from .base import Array, Layer
 
 
@@ -76,7 +80,12 @@ class Residual(Layer):
         out = self.body.forward(x)
         around = self.shortcut.forward(x) if self.shortcut else x
         self._check(out.shape, around.shape)
-        total = np.add(out, around, out=empty(out.shape, out.dtype))
+        relu = self.activation if isinstance(self.activation, ReLU) else None
+        if relu is not None and type(out) is np.ndarray:
+            total = _sum(out, around, relu)
+            relu.keep(total, registry.get())
+            return total
+        total = _sum(out, around)
         return total if self.activation is None else self.activation.forward(total)
 
     def backward(self, grad: Array) -> Array:
@@ -84,7 +93,7 @@ class Residual(Layer):
             grad = self.activation.backward(grad)
         through = self.body.backward(grad)
         around = self.shortcut.backward(grad) if self.shortcut else grad
-        return np.add(through, around, out=empty(through.shape, through.dtype))
+        return _sum(through, around)
 
     def backward_params(self, grad: Array) -> None:
         if self.activation is not None:
@@ -99,3 +108,13 @@ class Residual(Layer):
             raise ShapeError(
                 f"the shortcut's result must be shaped as the body's, {out}, got {around}"
             )
+
+
+def _sum(x: Array, y: Array, activation: Elementwise | None = None) -> Array:
+    """``activation(x + y)``, as an array of its own; on a GPU the sum alone."""
+    if type(x) is not np.ndarray:
+        return x + y
+    x, y = plain(floats("x", x)), plain(floats("y", y, x.dtype))
+    out = empty(x.shape, x.dtype)
+    registry.get().add(x, y, None if activation is None else activation.name, out)
+    return out

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.table import OptimizerStep, Rule
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..device import placed, to_host, where
+from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..functional.inputs import floats
 from ..functional.optimizer import (
     check_parameters,
@@ -134,6 +135,11 @@ class Optimizer:
         arrays = plan.arrays
         scale = 1.0 if self.max_norm is None else clipping_scale(norm(gradients), self.max_norm)
         for place, penalty in plan.general:
+            if where(arrays[place]) is not None:
+                raise DeviceError(
+                    f"{type(penalty).__name__} on {plan.names[place]!r}: on a GPU the penalties are "
+                    f"L1, L2 and Elastic, which the update computes itself"
+                )
             total = scale * gradients[place] + penalty.gradient(arrays[place])
             gradients[place] = np.asarray(total, arrays[place].dtype)
         for group in plan.groups:
@@ -152,12 +158,13 @@ class Optimizer:
                 self._steps[name] = self._steps.get(name, 0) + 1
 
     def state_dict(self) -> dict[str, Array]:
-        """What is remembered, such as ``"mean/0.weight"``; the arrays themselves, not copies.
+        """What is remembered, such as ``"mean/0.weight"``, as NumPy arrays.
 
+        They are the arrays themselves, not copies, except of those on a GPU.
         The settings (lr, betas, ...) are no part of it.
         """
         state = {
-            f"{slot}/{name}": array
+            f"{slot}/{name}": to_host(array)
             for slot, arrays in self._state.items()
             for name, array in arrays.items()
         }
@@ -264,10 +271,12 @@ def _at(places: list[int], items: Sequence[Array]) -> list[Array]:
 
 
 def _filled(state: dict[str, Array], params: Mapping[str, Array]) -> list[Array]:
-    """The state of each of ``params``: zeros where it had none."""
+    """The state of each of ``params``, where that is: zeros where it had none."""
     for name, param in params.items():
         if name not in state:
             state[name] = np.zeros(param.shape, param.dtype)
+        if where(state[name]) != where(param):
+            state[name] = placed(state[name], where(param))
     return [state[name] for name in params]
 
 

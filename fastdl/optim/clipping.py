@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..device import where
+from ..functional import on_device
 from ..functional.optimizer import named_arrays, norm
 from .selection import Array
 from .settings import positive
@@ -57,7 +59,10 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> float:
     if scale != 1:
         with np.errstate(all="ignore"):
             for array in arrays:
-                array *= scale
+                if where(array) is None:
+                    array *= scale
+                else:
+                    on_device.adjust("scale", array, scale)
     return total
 
 
@@ -87,7 +92,10 @@ def clip_grad_value(grads: Mapping[str, Array], limit: float) -> None:
     """
     bound = positive("limit", limit)
     for array in named_arrays("grads", grads):
-        np.clip(array, -bound, bound, out=array)
+        if where(array) is None:
+            np.clip(array, -bound, bound, out=array)
+        else:
+            on_device.adjust("clip", array, bound)
 
 
 def clipping_scale(norm: float, max_norm: float) -> float:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..device import to_host, where
 from ..errors import ArgumentError, DTypeError
+from ..functional import on_device
 from ..functional.optimizer import sum_of_squares
 from .selection import Array, Selection, check_selection, selects
 from .settings import not_negative, positive
@@ -24,7 +26,8 @@ class Regularizer(ABC):
 
     def loss(self, params: Mapping[str, Array]) -> float:
         """The sum of the penalties on ``params``."""
-        penalties = ((self.of(name, param), param) for name, param in params.items())
+        arrays = {name: to_host(param) for name, param in params.items()}
+        penalties = ((self.of(name, param), param) for name, param in arrays.items())
         return sum(penalty.value(param) for penalty, param in penalties if penalty is not None)
 
 
@@ -286,5 +289,8 @@ def as_regularizer(value: Any) -> Regularizer | None:
 
 def soft_threshold(param: Array, threshold: float) -> None:
     """``w = sign(w) * max(|w| - threshold, 0)``, in place; NaN stays."""
+    if where(param) is not None:
+        on_device.adjust("shrink", param, threshold)
+        return
     with np.errstate(all="ignore"):
         param[...] = np.sign(param) * np.maximum(np.abs(param) - threshold, 0)

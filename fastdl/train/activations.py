@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import nn
+from ..device import placed, to_host
 from ..errors import ArgumentError
 from ..io import write_atomically
 from .callback import Callback
@@ -43,7 +44,8 @@ def activations(model: nn.Layer, x: Array) -> dict[str, Array]:
     training = model.training
     model.eval()
     try:
-        return dict(_outputs(model, "", x))
+        outputs = _outputs(model, "", placed(x, model.device))
+        return {name: to_host(output) for name, output in outputs}
     finally:
         model.train(training)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Loader, Samples
+from ..device import placed, to_host
 from ..nn import CrossEntropyLoss, Layer, Loss
 
 Array = NDArray[Any]
@@ -91,14 +92,17 @@ def evaluate(
     loss, metrics = loss or CrossEntropyLoss(), dict(metrics or {})
     loader = samples if isinstance(samples, Loader) else Loader(samples, BATCH_SIZE, shuffle=False)
     training, count = model.training, len(loader.samples.x)
-    figures: dict[str, Metric] = {"loss": loss.forward, "accuracy": accuracy, **metrics}
-    totals = dict.fromkeys(figures, 0.0)
+    totals = dict.fromkeys(("loss", "accuracy", *metrics), 0.0)
     model.eval()
+    number = model.device
+    figures = {"accuracy": accuracy, **metrics}
     try:
         # A diverged network overflows; whoever asked looks at the loss.
         with np.errstate(over="ignore", invalid="ignore"):
             for x, y in loader:
-                scores = model.forward(x)
+                scores = model.forward(placed(x, number))
+                totals["loss"] += loss.forward(scores, placed(y, number)) * len(y)
+                scores = to_host(scores)
                 for name, figure in figures.items():
                     totals[name] += figure(scores, y) * len(y)
     finally:

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from ..device import to_host
 from ..errors import ArgumentError
 from ..geometry import integer
 from ..io import write_atomically
@@ -55,7 +56,7 @@ class GradientNorms(Callback):
         for name, grad in training.model.gradients().items():
             # Vectors are the biases and scales; the matrices carry the signal.
             if grad.ndim > 1:
-                self._seen.setdefault(name, []).append(float(np.linalg.norm(grad)))
+                self._seen.setdefault(name, []).append(float(np.linalg.norm(to_host(grad))))
 
     def on_epoch(self, training: Training) -> None:
         self.epochs.append({name: float(np.mean(norms)) for name, norms in self._seen.items()})

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Loader, Samples
+from ..device import to_device
 from ..errors import ArgumentError
+from ..functional.on_device import correct
 from ..geometry import integer
 from ..nn import CrossEntropyLoss, Layer, Loss
 from ..optim import Optimizer, Schedule
@@ -30,14 +32,19 @@ def training_step(
 ) -> tuple[float, int]:
     """Forward, backward and update on one batch: its loss, and how many it had right.
 
-    ``model`` must be in training mode.
+    ``model`` must be in training mode; the batch is brought to where it is.
     """
+    number = model.device
+    if number is not None:
+        x, y = to_device(x, number), to_device(y, number)
     # A rate that is too large overflows; `fit` looks at the loss and says so.
     with np.errstate(over="ignore", invalid="ignore"):
         scores = model.forward(x)
         value = loss.forward(scores, y)
         model.backward_params(loss.backward())
         optimizer.update(model.parameters(), model.gradients())
+    if number is not None:
+        return value, correct(scores, y)
     return value, int(np.count_nonzero(scores.argmax(1) == y))
 
 

@@ -9,6 +9,7 @@ import pytest
 from support import assert_close, assert_gradients, assert_same, normal, truth
 
 import fastdl
+from fastdl.backends import registry
 
 from .cases import LARGE_SIZES, SMALL_SIZES
 
@@ -51,6 +52,24 @@ def test_every_element_is_precise(name: str, dtype: type, fast_backend: str) -> 
     expected = truth(getattr(fastdl, name), x)
     precision = 1e-6 if dtype is np.float32 else 1e-14
     np.testing.assert_allclose(found, expected, rtol=precision, atol=0)
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("shape", [(0,), (7,), (2, 3, 5), (3, 70_001)], ids=str)
+def test_a_sum_and_its_activation(
+    activation: Any, shape: tuple[int, ...], dtype: type, fast_backend: str
+) -> None:
+    x, y, out = normal(shape, dtype, 1), normal(shape, dtype, 2), np.empty(shape, dtype)
+    registry.get(fast_backend).add(x, y, activation, out)
+    total = x.astype(np.float64) + y
+    expected = total if activation is None else truth(getattr(fastdl, activation), total)
+    assert_close(out, expected, dtype)
+
+
+def test_a_sum_number_by_number(dtype: type) -> None:
+    x, y, out = np.array([1, 2], dtype), np.array([-3, 2], dtype), np.empty(2, dtype)
+    registry.get("naive").add(x, y, "relu", out)
+    assert out.tolist() == [0, 4]
 
 
 def test_by_hand(dtype: type, backend: str) -> None:

@@ -256,3 +256,42 @@ def resnet50(classes=1000, channels=3):
 def resnet20(classes=10, channels=3):
     stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.Identity()
     return ResNet(BasicBlock, stem, (16, 32, 64), (3, 3, 3), classes)
+
+
+class Shortcut(nn.Module):
+    """Its parameters are the body's, by the body's names."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+def resnet9(classes=10, channels=3):
+    def block(channels, width):
+        return (
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+
+    def residual(width):
+        return Shortcut(nn.Sequential(*block(width, width), *block(width, width)))
+
+    def halved(width):
+        return nn.Sequential(*block(width // 2, width), nn.MaxPool2d(2))
+
+    stages = OrderedDict(
+        prep=nn.Sequential(*block(channels, 32)),
+        layer1=halved(64),
+        res1=residual(64),
+        layer2=halved(128),
+        layer3=halved(256),
+        res3=residual(256),
+        pool=nn.MaxPool2d(4),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(256, classes),
+    )
+    return nn.Sequential(stages)

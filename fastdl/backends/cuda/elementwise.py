@@ -69,6 +69,41 @@ def masked(T: Any) -> Any:
     return run
 
 
+@kernel("T* T* T* T i")
+def sloped(T: Any) -> Any:
+    """``out = x > 0 ? values : slope * values``."""
+    zero = T(0)
+
+    def run(values, x, out, slope, count):
+        e = cuda.grid(1)
+        if e < count:
+            out[e] = values[e] if x[e] > zero else slope * values[e]
+
+    return run
+
+
+@kernel("T* T i")
+def adjust(T: Any, name: str) -> Any:
+    """In place, by a number: times it; into ``[-number, number]``; nearer to zero by it."""
+    zero = T(0)
+
+    def run(x, number, count):
+        e = cuda.grid(1)
+        if e < count:
+            value = x[e]
+            if name == "scale":
+                value *= number
+            elif name == "clip":
+                value = number if value > number else (-number if value < -number else value)
+            elif value == value:  # shrink
+                size = (-value if value < zero else value) - number
+                size = size if size > zero else zero
+                value = -size if value < zero else size
+            x[e] = value
+
+    return run
+
+
 def _blocks(count: int) -> int:
     return blocks_for(-(-count // 4))
 
@@ -101,3 +136,13 @@ tanh_backward = _binary("hyperbolic_tangent_backward", "y")
 def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
     """``x * scale`` where mask is true, else 0."""
     masked(x.dtype)(_blocks(x.size), THREADS, x, mask, scale, out, x.size)
+
+
+def leaky_relu(values: DeviceArray, x: DeviceArray, slope: float, out: DeviceArray) -> None:
+    """``values``, times the slope where x is not positive."""
+    sloped(x.dtype)(blocks_for(x.size), THREADS, values, x, out, slope, x.size)
+
+
+def adjusted(name: str, x: DeviceArray, number: float) -> None:
+    """``scale``, ``clip`` or ``shrink`` x in place; see `adjust`."""
+    adjust(x.dtype, name)(blocks_for(x.size), THREADS, x, number, x.size)

@@ -11,14 +11,12 @@ import numpy as np
 
 from ..table import Activation
 from . import conv, norm
-from .arrays import DeviceArray, empty, to_device
-from .blocks import block_sum
+from .arrays import DeviceArray, empty
 from .conv import Product
 from .elementwise import masked
 from .gemm import pack
 from .launch import THREADS, blocks_for, entry, kernel
-from .softmax import log_softmax, softmax
-from .target import cuda
+from .target import cuda, quotient
 
 
 @kernel("T* T* T T i")
@@ -34,70 +32,31 @@ def move_average(T: Any) -> Any:
     return run
 
 
-@kernel("T* l* T* T i i")
-def losses(T: Any) -> Any:
-    """``-(1 - s) log p[target] - s / K sum(log p)`` of each row, s the smoothing."""
-    one = T(1)
+@kernel("T* T* i i i")
+def add_bias(T: Any) -> Any:
+    """``out[n, c, e] += bias[c]``, in place."""
 
-    def run(log_p, target, out, smoothing, rows, classes):
-        row = cuda.grid(1)
-        if row < rows:
-            loss = -log_p[row * classes + target[row]]
-            if smoothing > 0:
-                total = T(0)
-                for k in range(classes):
-                    total += log_p[row * classes + k]
-                loss = (one - smoothing) * loss - smoothing / T(classes) * total
-            out[row] = loss
-
-    return run
-
-
-@kernel("T* T* d i", bounds=(THREADS, 4))
-def mean(T: Any) -> Any:
-    """``sum(x) * share``, by one block, in double precision."""
-    summed = block_sum(THREADS)
-
-    def run(x, out, share, count):
-        scratch = cuda.shared.array(32, np.float64)
-        total = 0.0
-        for e in range(cuda.threadIdx.x, count, THREADS):
-            total += x[e]
-        total = summed(total, scratch)
-        if cuda.threadIdx.x == 0:
-            out[0] = total * share
-
-    return run
-
-
-@kernel("T* l* T* T T i i i")
-def loss_gradient(T: Any) -> Any:
-    """``p = upstream * (p - s / K - (1 - s) [k == target])``, in place."""
-    one, zero = T(1), T(0)
-
-    def run(p, target, upstream, smoothing, share, each, count, classes):
-        e = cuda.grid(1)
+    def run(out, bias, count, channels, inner):
+        e = np.int32(cuda.grid(1))
         if e < count:
-            row = e // classes
-            hit = one - smoothing if e - row * classes == target[row] else zero
-            value = p[e] - smoothing / T(classes) - hit
-            p[e] = value * (upstream[row] * share if each else share)
+            out[e] += bias[quotient(e, inner) % channels]
 
     return run
 
 
-@kernel("b* u u u u i i")
+@kernel("b* u u u i i")
 def draw(T: Any) -> Any:
-    """``out[e] = random number e >= least``: Philox 4x32-10, four numbers a thread.
+    """``out[e] = some and random number e >= least``: Philox 4x32-10, four numbers a thread.
 
     J. Salmon, M. Moraes, R. Dror and D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
     SC 2011, section 3.3. The counter is the thread's number, the key the seed.
     """
 
-    def run(out, key_low, key_high, least, call, count, spare):
+    def run(out, key_low, key_high, least, some, count):
         thread = cuda.grid(1)
+        kept = np.uint8(some)
         if 4 * thread < count:
-            a, b, c, d = np.uint32(thread), np.uint32(call), np.uint32(0), np.uint32(0)
+            a, b, c, d = np.uint32(thread), np.uint32(0), np.uint32(0), np.uint32(0)
             low, high = np.uint32(key_low), np.uint32(key_high)
             for _ in range(10):
                 left = np.uint64(0xD2511F53) * np.uint64(a)
@@ -109,13 +68,13 @@ def draw(T: Any) -> Any:
                 low = np.uint32((np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF))
                 high = np.uint32((np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF))
             first = 4 * thread
-            out[first] = np.uint8(1) if a >= least else np.uint8(0)
+            out[first] = kept if a >= least else np.uint8(0)
             if first + 1 < count:
-                out[first + 1] = np.uint8(1) if b >= least else np.uint8(0)
+                out[first + 1] = kept if b >= least else np.uint8(0)
             if first + 2 < count:
-                out[first + 2] = np.uint8(1) if c >= least else np.uint8(0)
+                out[first + 2] = kept if c >= least else np.uint8(0)
             if first + 3 < count:
-                out[first + 3] = np.uint8(1) if d >= least else np.uint8(0)
+                out[first + 3] = kept if d >= least else np.uint8(0)
 
     return run
 
@@ -123,11 +82,11 @@ def draw(T: Any) -> Any:
 def drawn_mask(shape: tuple[int, ...], p: float, seed: int, like: DeviceArray) -> DeviceArray:
     """Booleans that are False with probability ``p``."""
     mask = empty(shape, np.bool_, like)
-    # A number below p * 2**32 drops its element; p = 1 drops the largest number's too, below.
-    least = min(round(p * 2**32), 2**32 - 1)
+    # A number below p * 2**32 drops its element; where that is 2**32, all are dropped.
+    least = round(p * 2**32)
     draw(np.uint8)(
-        blocks_for(-(-mask.size // 4)), THREADS, mask, seed & 0xFFFFFFFF, seed >> 32, least, 0,
-        mask.size, 0,
+        blocks_for(-(-mask.size // 4)), THREADS, mask, seed & 0xFFFFFFFF, seed >> 32,
+        min(least, 2**32 - 1), least < 2**32, mask.size,
     )  # fmt: skip
     return mask
 
@@ -179,41 +138,8 @@ def batch_norm(
 
 def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
     """``out[n, c, ...] += bias[c]``, in place."""
-    flat = out.reshape(out.shape[0], out.shape[1], -1)
-    zeros, ones = (to_device(np.full(bias.shape, value, bias.dtype)) for value in (0, 1))
-    norm.scale_and_shift(flat, zeros, ones, bias, None, flat)
-
-
-def cross_entropy(
-    x: DeviceArray, target: DeviceArray, smoothing: float, reduction: str
-) -> DeviceArray:
-    """The loss of each row, or their mean or sum, a scalar array on the GPU."""
-    rows, classes = x.shape
-    log_p, each = empty(x.shape, x.dtype, x), empty((rows,), x.dtype, x)
-    log_softmax(x, log_p)
-    losses(x.dtype)(blocks_for(rows), THREADS, log_p, target, each, smoothing, rows, classes)
-    if reduction == "none":
-        return each
-    out = empty((1,), x.dtype, x)
-    mean(x.dtype)(1, THREADS, each, out, 1 / rows if reduction == "mean" else 1, rows)
-    return out
-
-
-def cross_entropy_backward(
-    x: DeviceArray,
-    target: DeviceArray,
-    smoothing: float,
-    share: float,
-    upstream: DeviceArray | None,
-) -> DeviceArray:
-    """``softmax(x)`` less the target's distribution, times ``share`` and each row's ``upstream``."""
-    grad = empty(x.shape, x.dtype, x)
-    softmax(x, grad)
-    loss_gradient(x.dtype)(
-        blocks_for(x.size), THREADS, grad, target, upstream or grad, smoothing, share,
-        upstream is not None, x.size, x.shape[1],
-    )  # fmt: skip
-    return grad
+    inner = out.size // max(out.shape[0] * out.shape[1], 1)
+    add_bias(out.dtype)(blocks_for(out.size), THREADS, out, bias, out.size, out.shape[1], inner)
 
 
 @entry("out")

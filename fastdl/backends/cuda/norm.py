@@ -129,6 +129,22 @@ def factor(T: Any) -> Any:
     return run
 
 
+@kernel("T* T* T* T* T* T* T* i i i")
+def fold(T: Any) -> Any:
+    """A convolution's weight and bias with the normalisation after it, a thread for each weight."""
+    zero = T(0)
+
+    def run(weight, bias, mean, scale, shift, out, out_bias, count, each, biased):
+        e = np.int32(cuda.grid(1))
+        if e < count:
+            o = quotient(e, each)
+            out[e] = weight[e] * scale[o]
+            if e == o * each:
+                out_bias[o] = ((bias[o] if biased else zero) - mean[o]) * scale[o] + shift[o]
+
+    return run
+
+
 @kernel("T* T* T* T* T* i i i", bounds=(THREADS, 4))
 def affine(T: Any, activation: str | None, width: int) -> Any:
     """``out = f((x - mean) * scale + shift)``, every channel its own."""
@@ -299,6 +315,23 @@ def factors(
         channels, weight is not None, bias is not None,
     )  # fmt: skip
     return inv_std, scale, shift
+
+
+def folded(
+    weight: DeviceArray,
+    bias: DeviceArray | None,
+    mean: DeviceArray,
+    factors: tuple[DeviceArray, DeviceArray],
+) -> tuple[DeviceArray, DeviceArray]:
+    """``weight * scale`` and ``(bias - mean) * scale + shift``, by filters."""
+    scale, shift = factors
+    out, out_bias = empty(weight.shape, weight.dtype, weight), empty(mean.shape, mean.dtype, mean)
+    each = weight.size // max(weight.shape[0], 1)
+    fold(weight.dtype)(
+        blocks_for(weight.size), THREADS, weight, mean if bias is None else bias, mean, scale,
+        shift, out, out_bias, weight.size, each, bias is not None,
+    )  # fmt: skip
+    return out, out_bias
 
 
 def scale_and_shift(

@@ -111,10 +111,18 @@ def _change(step: OptimizerStep, arrays: list[DeviceArray], penalty: list[float]
 
 def sum_of_squares(x: Any) -> float:
     """``sum(x**2)``: a number of the host's, so the call waits for it."""
-    if not x.size:
+    return sums_of_squares([to_device(x)])
+
+
+def sums_of_squares(arrays: list[DeviceArray]) -> float:
+    """``sum(x**2)`` over all of them, which are on one GPU, with one copy to the host."""
+    arrays = [array for array in arrays if array.size]
+    if not arrays:
         return 0.0
-    array = to_device(x)
-    blocks = min(blocks_for(x.size), 4 * processors())
-    parts = empty((blocks,), np.float64, array)
-    squares(array.dtype)(blocks, THREADS, array, parts, array.size)
+    blocks = [min(blocks_for(array.size), 4 * processors()) for array in arrays]
+    parts = empty((sum(blocks),), np.float64, arrays[0])
+    done = 0
+    for array, count in zip(arrays, blocks, strict=True):
+        squares(array.dtype)(count, THREADS, array, parts[done : done + count], array.size)
+        done += count
     return float(parts.copy_to_host().sum())

@@ -110,39 +110,58 @@ def _real(bits: int) -> float:
     return float(np.uint32(bits & 0xFFFFFFFF).view(np.float32))
 
 
-def mma_tf32(c0: Any, c1: Any, c2: Any, c3: Any, *registers: Any) -> tuple[Any, ...]:
-    """``D = A B + C``: A 16 x 8, B 8 x 8; who holds what is the PTX manual's, section 9.7.15.5."""
-    given = _exchanged(registers)
-    thread = _get_kernel_context().threadIdx.x
+def _of_warp(registers: tuple[Any, ...], product: Any) -> Any:
+    """``product`` of what the 32 threads of the warp gave, computed by the first that comes."""
+    context = _get_kernel_context()
+    slots = context.shared._allocations.setdefault("exchange", {})
+    products = context.shared._allocations.setdefault("products", {})
+    thread = context.threadIdx.x
     first = thread & ~31
+    slots[thread] = registers
+    context.syncthreads()
+    if first not in products:
+        products[first] = product([slots[first + lane] for lane in range(32)])
+    found = products[first]
+    context.syncthreads()
+    products.pop(first, None)
+    return found
+
+
+def _product_tf32(given: list[tuple[Any, ...]]) -> Any:
     a, b = np.zeros((16, 8)), np.zeros((8, 8))
-    for lane in range(32):
+    for lane, registers in enumerate(given):
         row, column = lane >> 2, lane & 3
-        held = [_real(int(register)) for register in given[first + lane]]
+        held = [_real(int(register)) for register in registers]
         a[row, column], a[row + 8, column], a[row, column + 4], a[row + 8, column + 4] = held[:4]
         b[column, row], b[column + 4, row] = held[4:]
-    return _own(a @ b, thread & 31, (c0, c1, c2, c3))
+    return a @ b
+
+
+def _product_bf16(given: list[tuple[Any, ...]]) -> Any:
+    a, b = np.zeros((16, 16)), np.zeros((16, 8))
+    for lane, registers in enumerate(given):
+        row, column = lane >> 2, 2 * (lane & 3)
+        for half in (0, 1):
+            reals = [_real((int(bits) & 0xFFFFFFFF) >> 16 * half << 16) for bits in registers]
+            a[row, column + half], a[row + 8, column + half] = reals[0], reals[1]
+            a[row, column + 8 + half], a[row + 8, column + 8 + half] = reals[2], reals[3]
+            b[column + half, row], b[column + 8 + half, row] = reals[4], reals[5]
+    return a @ b
+
+
+def mma_tf32(c0: Any, c1: Any, c2: Any, c3: Any, *registers: Any) -> tuple[Any, ...]:
+    """``D = A B + C``: A 16 x 8, B 8 x 8; who holds what is the PTX manual's, section 9.7.15.5."""
+    return _own(_of_warp(registers, _product_tf32), (c0, c1, c2, c3))
 
 
 def mma_bf16(c0: Any, c1: Any, c2: Any, c3: Any, *registers: Any) -> tuple[Any, ...]:
     """``D = A B + C``: A 16 x 16, B 16 x 8, two numbers a register; layout as the PTX manual's."""
-    given = _exchanged(registers)
-    thread = _get_kernel_context().threadIdx.x
-    first = thread & ~31
-    a, b = np.zeros((16, 16)), np.zeros((16, 8))
-    for lane in range(32):
-        row, column = lane >> 2, 2 * (lane & 3)
-        held = [int(register) for register in given[first + lane]]
-        for half in (0, 1):
-            reals = [_real((bits & 0xFFFFFFFF) >> 16 * half << 16) for bits in held]
-            a[row, column + half], a[row + 8, column + half] = reals[0], reals[1]
-            a[row, column + 8 + half], a[row + 8, column + 8 + half] = reals[2], reals[3]
-            b[column + half, row], b[column + 8 + half, row] = reals[4], reals[5]
-    return _own(a @ b, thread & 31, (c0, c1, c2, c3))
+    return _own(_of_warp(registers, _product_bf16), (c0, c1, c2, c3))
 
 
-def _own(product: Any, lane: int, c: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The four elements of C and D that a lane holds."""
+def _own(product: Any, c: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The four elements of C and D that this thread holds."""
+    lane = _get_kernel_context().threadIdx.x & 31
     row, column = lane >> 2, 2 * (lane & 3)
     places = ((row, column), (row, column + 1), (row + 8, column), (row + 8, column + 1))
     return tuple(np.float32(c[i] + product[place]) for i, place in enumerate(places))

@@ -4,8 +4,9 @@ Read `gemm` and `winograd` for the convolution, `microkernel` for what they are 
 for depthwise convolution and pools, `pool` for the threads.
 """
 
+from ..common import batch_norm_track
 from ..reference.linear import linear, linear_grad_input, linear_grad_weight
-from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from .activation import add, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import (
     conv2d,
@@ -37,9 +38,11 @@ __all__ = [
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm_backward",
+    "batch_norm_track",
     "batch_norm_train",
     "col2im",
     "conv2d",

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import for_range
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, overload
 
 from ..table import Activation, Array
 from .arrays import flat
-from .compiling import compiled
+from .compiling import compiled, contracted
 from .pool import run
-from .vectors import I64, alignment, data, lanes, load, vector_at, vector_type
+from .rows import Row, goes_past
+from .vectors import I64, lanes, mangled
 
 #: Codes of the activations inside of kernels.
 NONE, RELU, SIGMOID, TANH = range(4)
@@ -36,7 +37,7 @@ _LOWEST, _HIGHEST = np.float32(-104), np.float32(89)
 _EXP = np.array([1 / math.factorial(i) for i in range(8)], np.float32)
 
 
-@compiled
+@contracted
 def _exp_float32(x: Any) -> Any:
     """exp(x) in float32, within 2e-7 of it."""
     x = _LOWEST if x < _LOWEST else x  # comparisons that let NaN through
@@ -55,7 +56,7 @@ def _exp_float32(x: Any) -> Any:
     return series * first * second
 
 
-@compiled
+@contracted
 def _tanh_float32(x: Any) -> Any:
     """tanh(x): near 0 Lambert's continued fraction, cut after the 9, else from exp(-2 |x|)."""
     z = x * x
@@ -99,25 +100,34 @@ _by_precision(_tanh, _tanh_float32)
 
 
 @intrinsic
-def clear_negative(typing: Any, values: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
-    """``values[i] = 0 if values[i] < 0 else values[i]`` for whole vectors up to ``count``.
+def rectify(
+    typing: Any, x: Any, at: Any, count: Any, out: Any, past: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``out[at + i] = 0 if x[at + i] < 0 else x[at + i]``; out may be x.
 
-    As a loop in Python, LLVM makes it a store under a condition, and no vectors.
+    A choice between 0 and what is there already would become a store of some lanes, which takes
+    many cycles on some processors; what is behind a fence is not known to be what is there.
     """
+    size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = vector_type(signature.args[0].dtype, context)
-        pointer = data(context, builder, signature.args[0], args[0])
-        zero = ir.Constant(vector, None)
-        with for_range(builder, builder.sdiv(args[1], I64(vector.count))) as loop:
-            index = builder.mul(loop.index, I64(vector.count))
-            value = load(builder, pointer, index, vector)
-            value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
-            place = vector_at(builder, pointer, index, vector)
-            builder.store(value, place, align=alignment(vector))
+        row = Row(context, builder, signature.args[0].dtype, args[2])
+        source = row.at(signature.args[0], args[0], args[1])
+        target = row.at(signature.args[3], args[3], args[1])
+        zero = ir.Constant(row.vector, None)
+        fence = get_or_insert_function(
+            builder.module, ir.FunctionType(row.vector, [row.vector]),
+            f"llvm.arithmetic.fence.{mangled(row.vector)}",
+        )  # fmt: skip
+
+        def compute(first: Any, mask: Any) -> Any:
+            value = builder.call(fence, [row.read(source, first, mask)])
+            return builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+
+        row.each(target, args[4], compute)
         return context.get_dummy_value()
 
-    return types.void(values, types.intp), generate
+    return types.void(x, size, size, out, types.boolean), generate
 
 
 @intrinsic
@@ -128,32 +138,48 @@ def lanes_of(typing: Any, values: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 @compiled
+def _sigmoid(x: Any) -> Any:
+    one = type(x)(1)
+    # exp of a negative number only: it cannot overflow.
+    small = exp(-abs(x))
+    return (small if x < 0 else one) / (one + small)
+
+
+@compiled
 def activate(kind: int, values: Array) -> None:
     """``values = f(values)``, one dimension, in place."""
-    one = values.dtype.type(1)
     if kind == RELU:
-        count = lanes_of(values)
-        clear_negative(values, values.size // count * count)
-        for i in range(values.size // count * count, values.size):
-            values[i] = values.dtype.type(0) if values[i] < 0 else values[i]
+        rectify(values, 0, values.size, values, False)
     elif kind == SIGMOID:
         for i in range(values.size):
-            # exp of a negative number only: it cannot overflow.
-            small = exp(-abs(values[i]))
-            values[i] = (small if values[i] < 0 else one) / (one + small)
+            values[i] = _sigmoid(values[i])
     elif kind == TANH:
         for i in range(values.size):
             values[i] = _tanh(values[i])
 
 
 @compiled
-def _forward(start: int, stop: int, kind: int, x: Array, out: Array) -> None:
+def _apply(kind: int, source: Array, target: Array) -> None:
+    """``target = f(source)`` of a sigmoid or tanh; they do not overlap."""
+    if kind == SIGMOID:
+        for i in range(source.size):
+            target[i] = _sigmoid(source[i])
+    else:
+        for i in range(source.size):
+            target[i] = _tanh(source[i])
+
+
+@compiled
+def _forward(
+    start: int, stop: int, kind: int, in_place: bool, past: bool, x: Array, out: Array
+) -> None:
     first, last = start * BLOCK, min(stop * BLOCK, x.size)
-    block = out[first:last]
-    source = x[first:last]
-    for i in range(block.size):
-        block[i] = source[i]
-    activate(kind, block)
+    if kind == RELU:
+        rectify(x, first, last - first, out, past)
+    elif in_place:
+        activate(kind, out[first:last])
+    else:
+        _apply(kind, x[first:last], out[first:last])
 
 
 @compiled
@@ -173,17 +199,33 @@ def _backward(start: int, stop: int, kind: int, grad: Array, y: Array, out: Arra
             block[i] = slope[i] * (one - result[i] * result[i])
 
 
+@compiled
+def _add(start: int, stop: int, kind: int, x: Array, y: Array, out: Array) -> None:
+    first, last = start * BLOCK, min(stop * BLOCK, x.size)
+    block, one, other = out[first:last], x[first:last], y[first:last]
+    for i in range(block.size):
+        block[i] = one[i] + other[i]
+    activate(kind, block)
+
+
 def blocks(size: int) -> int:
     """Tasks of an elementwise kernel."""
     return -(-size // BLOCK)
 
 
 def _run_forward(kind: int, x: Array, out: Array) -> None:
-    run(_forward, blocks(x.size), x.size, kind, flat(x), flat(out))
+    in_place = x.ctypes.data == out.ctypes.data
+    past = not in_place and goes_past(out, BLOCK)
+    run(_forward, blocks(x.size), x.size, kind, in_place, past, flat(x), flat(out))
 
 
 def _run_backward(kind: int, grad: Array, y: Array, out: Array) -> None:
     run(_backward, blocks(y.size), y.size, kind, flat(grad), flat(y), flat(out))
+
+
+def add(x: Array, y: Array, activation: Activation, out: Array) -> None:
+    """``f(x + y)``."""
+    run(_add, blocks(x.size), x.size, CODES[activation], flat(x), flat(y), flat(out))
 
 
 def relu(x: Array, out: Array) -> None:

@@ -20,7 +20,8 @@ def _select(
     block, source, kept = out[first:last], x[first:last], mask[first:last]
     factor = x.dtype.type(scale)
     for i in range(block.size):
-        block[i] = source[i] * factor if kept[i] else x.dtype.type(0)
+        value = source[i] * factor
+        block[i] = value if kept[i] else x.dtype.type(0)
 
 
 def dropout(x: Array, mask: NDArray[np.bool_], scale: float, out: Array) -> None:

@@ -134,11 +134,12 @@ def _division(
 
 
 def _tile_vectors(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
-    """Vectors of tiles in the batch."""
+    """Vectors of tiles in the batch; of an empty one, which is asked about too, one."""
     tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
-    return -(-tiles // lanes(dtype))
+    return max(1, -(-tiles // lanes(dtype)))
 
 
+@lru_cache(maxsize=64)
 def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     blocks = -(-g.group_filters // _BLOCK)
@@ -218,21 +219,22 @@ def _copy(target: Array, place: int, source: Array, at: int, count: int, vector:
 
 
 @compiled
-def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
+def locate_tiles(first: int, count: int, rows: int, columns: int, runs: Array) -> int:
     """Cut tiles ``first`` to ``first + count - 1`` into runs within one row of tiles.
 
-    A run is (first tile, count, image, row of tiles, column of tiles).
+    An image has ``rows`` by ``columns`` of tiles. A run is (first tile, count, image, row of tiles,
+    column of tiles).
     """
     done, found = 0, 0
     while done < count:
         tile = first + done
-        column = tile % cut.tile_columns
-        row = tile // cut.tile_columns
-        length = min(count - done, cut.tile_columns - column)
+        column = tile % columns
+        row = tile // columns
+        length = min(count - done, columns - column)
         runs[found, 0] = done
         runs[found, 1] = length
-        runs[found, 2] = row // cut.tile_rows
-        runs[found, 3] = row % cut.tile_rows
+        runs[found, 2] = row // rows
+        runs[found, 3] = row % rows
         runs[found, 4] = column
         done += length
         found += 1
@@ -240,7 +242,7 @@ def _locate(first: int, count: int, cut: _Cut, runs: Array) -> int:
 
 
 @compiled
-def _place(
+def place_tiles(
     runs: Array, found: int, planes: int, direct: bool, g: ConvGeometry, inputs: Array,
     outputs: Array,
 ) -> None:  # fmt: skip
@@ -264,7 +266,7 @@ def _place(
 
 
 @compiled
-def _stage(
+def stage(
     x: Array, channel: int, runs: Array, found: int, g: ConvGeometry, vector: int, rows: Array
 ) -> None:
     """``rows[i * line + position + j] = (B^T d)[i, j]`` of the tiles of a panel.
@@ -373,11 +375,11 @@ def _convolve(
         first = (panel * cut.panel_vectors + min(panel, cut.longer)) * cut.lanes
         vectors = cut.panel_vectors + (panel < cut.longer)
         count = min(vectors * cut.lanes, tiles - first)
-        found = _locate(first, count, cut, runs)
+        found = locate_tiles(first, count, cut.tile_rows, cut.tile_columns, runs)
         direct = whole and count % cut.lanes == 0
-        _place(runs, found, g.filters, direct, g, inputs, outputs)
+        place_tiles(runs, found, g.filters, direct, g, inputs, outputs)
         for k in range(depth):
-            _stage(x, group * depth + k, runs, found, g, cut.lanes, rows)
+            stage(x, group * depth + k, runs, found, g, cut.lanes, rows)
             for vector in range(0, count, cut.lanes):
                 transform_rows(
                     rows, inputs, vector, cut.line, v, k * columns + vector, cut.v_element

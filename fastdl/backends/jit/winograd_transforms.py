@@ -111,6 +111,32 @@ def _output(v: _Arithmetic, m: Values) -> Values:
     ]
 
 
+def _grad(v: _Arithmetic, y: Values) -> Values:
+    """A y, without the scale: of the gradient, for that of the filter."""
+    even_a, even_b = v.combine(_A2, y[2], y[0]), v.combine(_B2, y[2], y[0])
+    odd_a = v.combine(_A * _A2, y[3], v.times(_A, y[1]))
+    odd_b = v.combine(_B * _B2, y[3], v.times(_B, y[1]))
+    return [
+        y[0],
+        v.add(even_a, odd_a),
+        v.subtract(even_a, odd_a),
+        v.add(even_b, odd_b),
+        v.subtract(even_b, odd_b),
+        y[3],
+    ]
+
+
+def _filter_grad(v: _Arithmetic, s: Values) -> Values:
+    """G^T s, with the scale."""
+    even_a, odd_a = v.add(s[1], s[2]), v.subtract(s[1], s[2])
+    even_b, odd_b = v.add(s[3], s[4]), v.subtract(s[3], s[4])
+    return [
+        v.combine(_S0, s[0], v.combine(_SA, even_a, v.times(_SB, even_b))),
+        v.combine(_SA * _A, odd_a, v.times(_SB * _B, odd_b)),
+        v.combine(_SA * _A2, even_a, v.combine(_SB * _B2, even_b, s[5])),
+    ]
+
+
 def _both_ways(transform: Transform, v: _Arithmetic, matrix: list[Values]) -> list[Values]:
     """Of the columns, then of the rows."""
     columns = [transform(v, list(column)) for column in zip(*matrix, strict=True)]
@@ -140,6 +166,17 @@ class _Memory:
     def load_four(self, index: Any) -> Any:
         four = ir.VectorType(self._vector.element, TILE_OUT)
         return load(self._builder, self._pointer, index, four)
+
+    def load_some(self, index: Any, mask: Any) -> Any:
+        """Of the four, those of a mask; the others are zero."""
+        four = ir.VectorType(self._vector.element, TILE_OUT)
+        return masked_load(
+            self._builder, vector_at(self._builder, self._pointer, index, four), mask, four
+        )
+
+    def store_one(self, index: Any, value: Any) -> None:
+        place = self._builder.gep(self._pointer, [index])
+        self._builder.store(value, place, align=alignment(self._vector))
 
     def store_four(self, index: Any, value: Any) -> None:
         place = vector_at(self._builder, self._pointer, index, value.type)
@@ -328,6 +365,96 @@ def transform_output(
             finished = [v.at_least(floor, v.add(value, added)) for value in row]
             for tile, four in zip(tiles, _tiles_of(builder, finished), strict=True):
                 to.store_four(tile, four)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def transform_grad(
+    typing: Any, grad: Any, at: Any, positions: Any, line: Any, rows: Any, columns: Any, z: Any,
+    place: Any, stride: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """``z[place + (6 i + j) * stride + l] = (A y A^T)[i, j]`` of lane l, a filter.
+
+    Row i of its tile y is the four elements from ``grad[at + positions[l] + i * line]`` on; the tile
+    is zero from row ``rows`` and column ``columns`` on.
+    """
+    size = types.intp
+    signature = types.void(grad, size, positions, size, size, size, z, size, size)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        grad_type, positions_type, z_type = (signature.args[i] for i in (0, 2, 6))
+        line, rows, columns = args[3:6]
+        vector = vector_type(z_type.dtype, context)
+        filters = _tile_starts(context, builder, positions_type, args[2], I64(0), vector.count)
+        source = _memory(context, builder, grad_type, args[0], args[1])
+        lines = [source.at(builder.mul(line, line.type(i))) for i in range(TILE_OUT)]
+        inside = builder.and_(
+            builder.icmp_signed(">=", rows, rows.type(TILE_OUT)),
+            builder.icmp_signed(">=", columns, columns.type(TILE_OUT)),
+        )
+        with builder.if_else(inside) as (then, otherwise):
+            with then:
+                whole = [[row.load_four(start) for start in filters] for row in lines]
+                whole = [_columns_of(builder, tiles) for tiles in whole]
+                whole_block = builder.block
+            with otherwise:
+                lane = ir.Constant(ir.VectorType(I32, TILE_OUT), list(range(TILE_OUT)))
+                cut = []
+                for i, row in enumerate(lines):
+                    exists = builder.icmp_signed(">", rows, rows.type(i))
+                    limit = builder.select(exists, _narrow(builder, columns), I32(0))
+                    mask = builder.icmp_signed("<", lane, splat(builder, limit, lane.type))
+                    tiles = [row.load_some(start, mask) for start in filters]
+                    cut.append(_columns_of(builder, tiles))
+                cut_block = builder.block
+        tile = [[builder.phi(vector) for _ in row] for row in whole]
+        for values, from_whole, from_cut in zip(tile, whole, cut, strict=True):
+            for value, one, other in zip(values, from_whole, from_cut, strict=True):
+                value.add_incoming(one, whole_block)
+                value.add_incoming(other, cut_block)
+        result = _memory(context, builder, z_type, args[6], args[7])
+        result.store_matrix(_both_ways(_grad, _Arithmetic(builder, vector), tile), args[8])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def transform_filter_grad(
+    typing: Any, s: Any, at: Any, stride: Any, positions: Any, first: Any, out: Any, place: Any,
+    unsound: Any,
+) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """The nine taps of G^T S G of lane l, from ``out[place + positions[first + l]]`` on.
+
+    Element e of S is read at ``at + e * stride``. The vector at the beginning of ``unsound`` becomes
+    NaN where a tap is not finite.
+    """
+    size = types.intp
+    signature = types.void(s, size, size, positions, size, out, size, unsound)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        s_type, positions_type, out_type, unsound_type = (signature.args[i] for i in (0, 3, 5, 7))
+        vector = vector_type(s_type.dtype, context)
+        v = _Arithmetic(builder, vector)
+        sums = _memory(context, builder, s_type, args[0], args[1])
+        matrix = sums.load_matrix(TILE_IN, TILE_IN, args[2])
+        taps = [tap for row in _both_ways(_filter_grad, v, matrix) for tap in row]
+        flags = _memory(context, builder, unsound_type, args[7], I64(0))
+        flag = flags.load(I64(0))
+        for tap in taps:
+            flag = v.combine(0.0, tap, flag)
+        flags.store(I64(0), flag)
+        filters = _tile_starts(context, builder, positions_type, args[3], args[4], vector.count)
+        result = _memory(context, builder, out_type, args[5], args[6])
+        for begin in (0, TILE_OUT):
+            fours = _tiles_of(builder, taps[begin : begin + TILE_OUT])
+            for start, four in zip(filters, fours, strict=True):
+                result.at(I64(begin)).store_four(start, four)
+        for lane, start in enumerate(filters):
+            value = builder.extract_element(taps[-1], I32(lane))
+            result.at(I64(len(taps) - 1)).store_one(start, value)
         return context.get_dummy_value()
 
     return signature, generate

@@ -4,8 +4,8 @@ Sums run in Python's floats (float64) and are rounded once, when stored. It is
 the floor of every benchmark, and slow: it serves only by name.
 """
 
-from ..common import direct_only, prepared_by, untold_bytes
-from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from ..common import batch_norm_track, direct_only, prepared_by, untold_bytes
+from .activation import add, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
 from .dropout import dropout
@@ -33,9 +33,11 @@ __all__ = [
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm_backward",
+    "batch_norm_track",
     "batch_norm_train",
     "col2im",
     "conv2d",

@@ -29,6 +29,13 @@ FUNCTIONS: dict[Activation, Callable[[float], float]] = {
 }
 
 
+def add(x: Array, y: Array, activation: Activation, out: Array) -> None:
+    """``f(x + y)``."""
+    function = FUNCTIONS[activation]
+    for p in range(x.size):
+        out.flat[p] = function(x.item(p) + y.item(p))
+
+
 def relu(x: Array, out: Array) -> None:
     """``x < 0 ? 0 : x``."""
     _map(_relu, x, out)

@@ -3,8 +3,8 @@
 On float64 (or wider) input it is the truth that the other backends are tested against.
 """
 
-from ..common import direct_only, prepared_by, untold_bytes
-from .activation import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from ..common import batch_norm_track, direct_only, prepared_by, untold_bytes
+from .activation import add, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight
 from .dropout import dropout
@@ -32,9 +32,11 @@ __all__ = [
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm_backward",
+    "batch_norm_track",
     "batch_norm_train",
     "col2im",
     "conv2d",

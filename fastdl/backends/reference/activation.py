@@ -7,6 +7,13 @@ import numpy as np
 from ..table import Activation, Array
 
 
+@np.errstate(all="ignore")
+def add(x: Array, y: Array, activation: Activation, out: Array) -> None:
+    """``f(x + y)``."""
+    np.add(x, y, out=out)
+    activate(activation, out)
+
+
 def relu(x: Array, out: Array) -> None:
     """``x < 0 ? 0 : x``."""
     np.maximum(x, 0, out=out)
