@@ -388,31 +388,29 @@ FASTDL_INLINE bool are_held(Vector<int64_t> beyond) {
   return held;
 }
 
-// Whether windows of 2x2 side by side may have made an output of this size, in rows of half a vector at
+// Whether windows of 2x2 side by side may have made an output of this size, in rows of a vector at
 // least that the writer takes in pairs.
 template <class T>
 FASTDL_INLINE bool may_be_pairs(const AdaptiveGeometry& g) {
-  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && 2 * g.out_w >= kLanes<T> &&
+  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && g.out_w >= kLanes<T> &&
          2 * g.width <= RowWriter<T>::kLongest && g.height * g.width < int64_t{1} << 31;
 }
 
-// The two rows under a row of windows, and up to two vectors beyond; whether all indices are in their
-// windows.
+// The two rows under a row of windows; whether all indices are in their windows.
 //
 //   out[2i + a, 2j + b] = grad[i, j] if index[i, j] = (2i + a) W + 2j + b else 0
-template <class T, bool is_short>
+template <class T>
 bool spread_pairs(const AdaptiveGeometry& g, const T* grad, const int64_t* indices, int64_t i,
                   T* out) {
   const auto width = static_cast<Integer<T>>(g.width);
-  const int64_t count = is_short ? g.out_w : kLanes<T>;
   IntegerVector<T> inside = iota<T>() >= 0;
   Vector<int64_t> beyond{};
   for (int64_t j = 0; j < g.out_w; j += kLanes<T>) {
-    j = min(j, g.out_w - count);
-    IntegerVector<T> place = load_indices<T>(indices + j, count, &beyond) -
-                             (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
-    if (is_short) place = iota<T>() < static_cast<Integer<T>>(count) ? place : 0;
-    const Vector<T> value = load_some(grad + j, count, T(0));
+    j = min(j, g.out_w - kLanes<T>);
+    const IntegerVector<T> place =
+        load_indices<T>(indices + j, kLanes<T>, &beyond) -
+        (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
+    const Vector<T> value = load(grad + j);
     IntegerVector<T> found{};
     T* to = out + 2 * j;
     for (int a = 0; a < 2; ++a, to += g.width) {
@@ -437,11 +435,10 @@ int64_t max_pairs_backward(const T* grad, const int64_t* indices, const Adaptive
   const int64_t size = g.height * g.width;
   RowWriter<T> writer(past_caches);
   writer.start(out + begin * size, (end - begin) * size);
-  const auto spread = g.out_w < kLanes<T> ? spread_pairs<T, true> : spread_pairs<T, false>;
   for (int64_t plane = begin; plane < end; ++plane) {
     for (int64_t i = 0; i < g.out_h; ++i) {
       const int64_t row = (plane * g.out_h + i) * g.out_w;
-      if (!spread(g, grad + row, indices + row, i, writer.next(2 * g.width, 2 * kLanes<T>)))
+      if (!spread_pairs(g, grad + row, indices + row, i, writer.next(2 * g.width, 0)))
         return plane;
       writer.done(2 * g.width);
     }
