@@ -10,7 +10,7 @@ from importlib.metadata import version as _version
 
 from .backends.precision import use_precision
 from .backends.registry import available_backends, use_backend
-from .device import to_device, to_host
+from .device import to_device, to_host, use_stream
 from .errors import (
     ArgumentError,
     BackendError,
@@ -124,4 +124,5 @@ __all__ = [
     "to_host",
     "use_backend",
     "use_precision",
+    "use_stream",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import ArrayLike
 from .backends import gpu
 from .backends.registry import get
 from .backends.table import Array
-from .errors import ArgumentError
+from .errors import ArgumentError, DTypeError
 
 
 def to_device(array: Any, device: int | None = None) -> Any:
@@ -84,6 +86,44 @@ def to_host(array: ArrayLike) -> Array:
     from .backends.cuda import arrays
 
     return arrays.to_host(array)
+
+
+@contextmanager
+def use_stream(stream: Any) -> Iterator[None]:
+    """Work on the caller's stream of a GPU inside the ``with`` block.
+
+    Arrays that `to_device` makes, and those of other libraries that do not tell their stream
+    (PyTorch's do not), count as that stream's: what is computed of them is started on it, in the
+    order of the calls.
+
+    Parameters
+    ----------
+    stream : int or object
+        The handle (CUstream), or what has one: a stream of PyTorch, CuPy, Numba or cuda.core.
+
+    Raises
+    ------
+    BackendError
+        If the cuda backend does not work here.
+    DTypeError
+        If it is no stream.
+    """
+    get("cuda")
+    from .backends.cuda import arrays
+
+    with arrays.use_stream(_handle(stream)):
+        yield
+
+
+def _handle(stream: Any) -> int:
+    if hasattr(stream, "__cuda_stream__"):
+        return int(stream.__cuda_stream__()[1])
+    for name in ("cuda_stream", "ptr", "handle"):
+        stream = getattr(stream, name, stream)
+    value = getattr(stream, "value", stream)  # of Numba's handle, None for the default stream
+    if value is not None and not isinstance(value, int):
+        raise DTypeError(f"stream must be a CUDA stream or its handle, got {stream!r}")
+    return 0 if value in (None, 1) else value
 
 
 def place(name: Any) -> int | None:

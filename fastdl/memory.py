@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends.registry import extension
+from .backends.registry import extension, loaded_cuda
 from .backends.table import Array
 from .geometry import Shape, integer
 
@@ -103,7 +103,9 @@ def set_memory_pool(limit_bytes: int) -> None:
 
 
 def empty_memory_pool() -> None:
-    """Give all memory of dead results back to the system. The limit stays.
+    """Give all memory of dead results back to the system, and a GPU's to its driver.
+
+    The limit stays.
 
     Examples
     --------
@@ -115,3 +117,6 @@ def empty_memory_pool() -> None:
     kernels = extension()
     if kernels is not None:
         kernels.empty_memory()
+    cuda = loaded_cuda()
+    if cuda is not None:
+        cuda.free_memory()

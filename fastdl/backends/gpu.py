@@ -9,6 +9,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,7 +23,7 @@ INSTALL_OLD = "pip install 'fastdl-kernels[cuda12]'"
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR, _PROCESSORS = 75, 76, 16
 _POINTER_DEVICE = 9
-_ON_CUDA = 2  # DLPack's number of CUDA devices
+ON_CUDA = 2  # DLPack's number of CUDA devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,12 @@ def on_device(value: Any) -> bool:
     """Whether ``value`` is an array in a GPU's memory. Imports nothing."""
     if type(value) is np.ndarray:
         return False
-    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):
+    kind = type(value)  # asked first: an instance's own may cost, or export its memory
+    if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__cuda_ndarray__"):
         return True
-    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == _ON_CUDA
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == ON_CUDA
 
 
 def why_missing() -> str | None:
@@ -63,10 +67,34 @@ def why_missing() -> str | None:
     if simulated():
         return None
     try:
-        found = gpus()
+        if not gpus():
+            return "its driver reports no GPU; see what nvidia-smi says"
+        return _too_old(driver_version(), packages_version())
     except BackendError as error:
         return str(error)
-    return None if found else "its driver reports no GPU; see what nvidia-smi says"
+
+
+def _too_old(driver: tuple[int, int], packages: int) -> str | None:
+    """What to do about a driver of an older CUDA than the packages that compile for it.
+
+    Within one CUDA of 12 or later, a driver takes what newer packages make.
+    """
+    if driver[0] >= packages:
+        return None
+    serves = (
+        f"the NVIDIA driver serves CUDA up to {driver[0]}.{driver[1]}, and the packages here are "
+    )
+    if driver[0] < 12:
+        return f"{serves}of CUDA {packages}; install a newer driver (of CUDA 12 or later)"
+    return f"{serves}of CUDA {packages}; install a newer driver, or older packages: {INSTALL_OLD}"
+
+
+def packages_version() -> int:
+    """The CUDA, 12 or 13, of the packages with which Numba compiles; 0 where that is unknown."""
+    try:
+        return int(version("cuda-bindings").partition(".")[0])
+    except (PackageNotFoundError, ValueError):
+        return 0
 
 
 @cache

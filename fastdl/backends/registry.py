@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def _module(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f"fastdl.backends.{name}"))
 
 
-def loaded_cuda() -> object:
+def loaded_cuda() -> Any:
     """The table of the cuda backend, where it has been loaded; else None."""
     return sys.modules.get("fastdl.backends.cuda")
 

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -31,15 +32,18 @@ def _tool(name: str) -> str:
     pytest.skip(f"needs the wheel that has {name}", allow_module_level=True)
 
 
-PTXAS, CUOBJDUMP = _tool("ptxas"), _tool("cuobjdump")
+PTXAS, NVDISASM = _tool("ptxas"), _tool("nvdisasm")
 
 from numba import cuda  # noqa: E402
 from numba.cuda import dispatcher  # noqa: E402
 
 from fastdl.backends.cuda import gemm, grad_weight, tensor  # noqa: E402
-from fastdl.backends.cuda.launch import FACTORIES, THREADS, Kernel  # noqa: E402
+from fastdl.backends.cuda.launch import FACTORIES, THREADS  # noqa: E402
 
 CAPABILITIES = [(8, 0), (9, 0)]
+
+#: A kernel: the factory's name, the dtype, and the constants after it.
+Key = tuple[str, Any, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Code:
         return len(re.findall(rf"\b{instruction}\b", self.sass))
 
 
-@cache
-def ptx_of(kernel: Kernel) -> bytes:
+def ptx_of(key: Key) -> str:
     """What the older GPU takes; the newer one takes it too."""
     # Functions that a kernel calls ask the current GPU for its kind; there is none.
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=CAPABILITIES[0])
+    name, dtype, constants = key
+    kernel = FACTORIES[name](dtype, *constants)
     ptx, _ = cuda.compile(
         kernel.function,
         kernel.signature(),
@@ -70,38 +75,84 @@ def ptx_of(kernel: Kernel) -> bytes:
         output="ptx",
         launch_bounds=kernel.bounds,
     )
-    return ptx if isinstance(ptx, bytes) else ptx.encode()
+    return ptx.decode() if isinstance(ptx, bytes) else ptx
+
+
+def module_of(texts: list[str]) -> str:
+    """One module of many: its kernels are called kernel_0_, kernel_1_ and so on.
+
+    ptxas and nvdisasm take as long to start as they take for a kernel.
+    """
+    head = re.search(r"^\.version.*?^\.address_size \d+", texts[0], re.M | re.S)
+    assert head
+    globals_: dict[str, None] = {}
+    bodies = []
+    for number, text in enumerate(texts):
+        body = text[re.search(r"^\.address_size \d+", text, re.M).end() :]
+        body = body.replace("_cudapy_smem_", f"shared_{number}_")
+        (entry,) = re.findall(r"\.entry (\w+)\(", body)
+        body = re.sub(rf"\b{entry}", f"kernel_{number}_", body)
+        shared = r"^\.common \.global .*;$"
+        globals_ |= dict.fromkeys(re.findall(shared, body, re.M))
+        bodies.append(re.sub(shared, "", body, flags=re.M))
+    return "\n".join([head[0], *globals_, *bodies])
+
+
+def assembled(module: Path, capability: tuple[int, int]) -> list[Code]:
+    """The machine code of every kernel of a module."""
+    cubin = module.with_suffix(f".{capability[0]}{capability[1]}")
+    told = subprocess.run(
+        [PTXAS, "-v", f"-arch=sm_{capability[0]}{capability[1]}", module, "-o", cubin],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    sass = subprocess.run([NVDISASM, "-c", cubin], capture_output=True, text=True, check=True)
+    words = _parts(told.stderr, r"Compiling entry function 'kernel_(\d+)_")
+    texts = _parts(sass.stdout, r"^\.text\.kernel_(\d+)_:")
+
+    def code(number: int) -> Code:
+        def figure(pattern: str) -> int:
+            return sum(map(int, re.findall(pattern, words[number])))
+
+        return Code(
+            figure(r"Used (\d+) registers"),
+            figure(r"(\d+) bytes stack frame"),
+            figure(r"(\d+) bytes spill"),
+            figure(r"(\d+) bytes smem"),
+            texts[number],
+        )
+
+    return [code(number) for number in range(len(words))]
+
+
+def _parts(text: str, heading: str) -> dict[int, str]:
+    """The text after each heading, by the number in that."""
+    parts = re.split(heading, text, flags=re.M)
+    return dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
 
 
 @cache
-def compiled(kernel: Kernel, capability: tuple[int, int]) -> Code:
-    """The machine code of ``kernel`` for a GPU."""
-    with TemporaryDirectory() as folder:
-        source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        source.write_bytes(ptx_of(kernel))
-        told = subprocess.run(
-            [PTXAS, "-v", f"-arch=sm_{capability[0]}{capability[1]}", source, "-o", cubin],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        words = told.stderr
-        assert told.returncode == 0, words
-        environment = {**os.environ, "PATH": f"{Path(CUOBJDUMP).parent}:{os.environ['PATH']}"}
-        sass = subprocess.run(
-            [CUOBJDUMP, "-sass", cubin], env=environment, capture_output=True, text=True, check=True
-        ).stdout
+def everything() -> dict[tuple[Key, tuple[int, int]], Code]:
+    """Every kernel for each GPU, the compilers at work side by side."""
+    workers = min(4, len(os.sched_getaffinity(0)))
+    with TemporaryDirectory() as folder, get_context("fork").Pool(workers) as pool:
+        module = Path(folder, "kernels.ptx")
+        module.write_text(module_of(pool.map(ptx_of, KEYS, chunksize=1)))
+        codes = pool.starmap(assembled, [(module, capability) for capability in CAPABILITIES])
+    return {
+        (key, capability): code
+        for capability, of_gpu in zip(CAPABILITIES, codes, strict=True)
+        for key, code in zip(KEYS, of_gpu, strict=True)
+    }
 
-    def number(pattern: str) -> int:
-        return sum(map(int, re.findall(pattern, words)))
 
-    return Code(
-        number(r"Used (\d+) registers"),
-        number(r"(\d+) bytes stack frame"),
-        number(r"(\d+) bytes spill"),
-        number(r"(\d+) bytes smem"),
-        sass,
-    )
+def compiled(
+    name: str, dtype: Any, constants: tuple[Any, ...], capability: tuple[int, int]
+) -> Code:
+    """The machine code of a kernel for a GPU."""
+    return everything()[(name, dtype, constants), capability]
 
 
 F32, F64 = np.float32, np.float64
@@ -120,15 +171,28 @@ CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
     "elementwise.binary": [("relu_backward",)],
     "softmax.forward": [(True, 32), (False, THREADS)],
     "softmax.backward": [(True, 32), (False, THREADS)],
+    "losses.element_losses": [("bce",)],
+    "losses.element_slopes": [("bce",)],
+    "elementwise.adjust": [("shrink",)],
     "pooling.largest": [(True,)],
     "optimizer.change": [("nesterov",), ("adam",)],
 }  # fmt: skip
 
 ALL = [(name, constants) for name in FACTORIES for constants in CONSTANTS.get(name, [()])]
+#: Those in float64 too.
+DOUBLE: dict[str, tuple[Any, ...]] = {
+    "gemm.product": (gemm.TILES_DOUBLE[0], None, False, False),
+    "grad_weight.partial": (),
+    "norm.moments": (4,),
+}
+KEYS: list[Key] = [(name, F32, constants) for name, constants in ALL]
+KEYS += [(name, F64, constants) for name, constants in DOUBLE.items()]
 #: What spills nothing and keeps all its arrays in registers, whatever the compiler.
 TIGHT = ("gemm", "grad_weight", "depthwise", "tensor", "norm")
-#: Kernels that read and write 16 bytes at a time: all but those of a few numbers a channel.
+#: Kernels that read and write 16 bytes at a time, but for those of a few numbers a channel or that
+#: are seldom called.
 WIDE = ("elementwise", "norm")
+NARROW = ("statistics", "factor", "sums", "fold", "sloped", "adjust")
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["sm_80", "sm_90"])
@@ -137,7 +201,7 @@ def test_registers_spills_and_shared_memory(
     name: str, constants: tuple[Any, ...], capability: tuple[int, int]
 ) -> None:
     kernel = FACTORIES[name](F32, *constants)
-    code = compiled(kernel, capability)
+    code = compiled(name, F32, constants, capability)
     if name.startswith(TIGHT):
         assert code.spills == 0
         assert code.stack == 0
@@ -146,7 +210,7 @@ def test_registers_spills_and_shared_memory(
     assert code.registers * threads * blocks <= 65536
     assert code.shared * blocks <= 98304
     family, _, what = name.partition(".")
-    if family in WIDE and what not in ("statistics", "factor", "sums"):
+    if family in WIDE and what not in NARROW:
         assert code.count(r"LDG\.E\.128(\.CONSTANT)?") >= 1
         if what not in ("moments", "products"):
             assert code.count(r"STG\.E\.128") >= 1
@@ -158,9 +222,7 @@ def test_the_convolution_loads_and_multiplies_wide(
     tile: gemm.Tile, capability: tuple[int, int]
 ) -> None:
     for straight in (False, True) if tile == gemm.TILES[0] else (False,):
-        code = compiled(
-            FACTORIES["gemm.product"](F32, tile, "relu", straight, straight), capability
-        )
+        code = compiled("gemm.product", F32, (tile, "relu", straight, straight), capability)
         # Two k at a time: every product once, every quad of a k in one load.
         assert code.count("FFMA") >= 2 * 16 * tile.quads_m * tile.quads_p
         assert code.count(r"LDS\.128") >= 2 * (tile.quads_m + tile.quads_p)
@@ -176,15 +238,14 @@ def test_the_convolution_loads_and_multiplies_wide(
     ("kind", "shape"), [("tf32", r"HMMA\.1688\.F32\.TF32"), ("bf16", r"HMMA\.16816\.F32\.BF16")]
 )
 def test_the_tensor_cores_are_used(kind: str, shape: str, capability: tuple[int, int]) -> None:
-    code = compiled(FACTORIES["tensor.product"](F32, tensor.tile(kind), "relu", kind), capability)
+    code = compiled("tensor.product", F32, (tensor.tile(kind), "relu", kind), capability)
     assert code.count(shape) >= 8
     assert code.count("FFMA") == 0
 
 
-@pytest.mark.parametrize("name", ["gemm.product", "grad_weight.partial", "norm.moments"])
+@pytest.mark.parametrize("name", DOUBLE)
 def test_float64_too(name: str) -> None:
-    constants = {"gemm.product": (gemm.TILES_DOUBLE[0], None, False, False), "norm.moments": (4,)}
-    code = compiled(FACTORIES[name](F64, *constants.get(name, ())), (9, 0))
+    code = compiled(name, F64, DOUBLE[name], (9, 0))
     assert code.spills == 0
     assert code.count("DFMA") >= 1
     assert grad_weight.TILE.threads * 4 <= 2048

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,7 @@ def test_a_driver_that_says_so(status: int, count: int, expected: str, tmp_path:
         f"int cuDeviceGetCount(int *n) {{ *n = {count}; return 0; }}\n"
         "int cuGetErrorString(int s, const char **t) "
         '{ *t = "told by a stub"; return 0; }\n'
+        "int cuDriverGetVersion(int *v) { *v = 13000; return 0; }\n"
         "int cuDeviceGet(int *d, int n) { *d = n; return 0; }\n"
         "int cuDeviceGetName(char *s, int n, int d) { s[0] = 'G'; s[1] = 0; return 0; }\n"
         "int cuDeviceTotalMem_v2(unsigned long *m, int d) { *m = 1ul << 34; return 0; }\n"
@@ -60,3 +64,37 @@ def test_a_driver_that_says_so(status: int, count: int, expected: str, tmp_path:
     if count:
         told = run_python("from fastdl.backends import gpu; print(*gpu.gpus())", **environment)
         assert told == "G, compute capability 75.76, 16 GiB"
+
+
+@pytest.mark.parametrize(
+    ("driver", "packages", "expected"),
+    [
+        ((13, 0), 13, None),
+        ((12, 2), 12, None),
+        ((13, 1), 12, None),
+        ((12, 4), 13, "CUDA up to 12.4, and the packages here are of CUDA 13; install a newer"),
+        ((11, 8), 12, "a newer driver (of CUDA 12 or later)"),
+    ],
+)
+def test_a_driver_older_than_the_packages(
+    driver: tuple[int, int], packages: int, expected: str | None
+) -> None:
+    told = gpu._too_old(driver, packages)
+    assert (told is None) == (expected is None)
+    assert (expected or "") in (told or "")
+    assert (gpu.INSTALL_OLD in (told or "")) == (driver == (12, 4))
+
+
+def test_commands_say_in_a_line_that_there_is_no_gpu() -> None:
+    for command in ("fastdl train --device cuda", "fastdl predict none.safetensors --device cuda x",
+                    "benchmarks.gpu"):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", *command.split()],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NUMBA_CUDA_DRIVER": "/no/libcuda.so", "NUMBA_ENABLE_CUDASIM": ""},
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert re.search("backend='cuda' is not available here|No such file", done.stderr)

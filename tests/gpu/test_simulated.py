@@ -14,7 +14,7 @@ from fastdl.backends import gpu
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
 
-from fastdl.backends.cuda import arrays, launch
+from fastdl.backends.cuda import arrays, dlpack, launch, memory
 
 X = normal((4, 3, 6, 6), np.float32, 1)
 WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
@@ -52,6 +52,7 @@ def _back(value: Any) -> Any:
             {"activation": "relu", "return_stats": True},
         ),
         (fastdl.batch_norm_backward, (X, X, CHANNELS, CHANNELS, CHANNELS), {}),
+        (fastdl.batch_norm_backward, (X, X, CHANNELS, CHANNELS, None, True), {"y": -X}),
         (fastdl.cross_entropy, (normal((5, 6), np.float32), TARGET), {"reduction": "none"}),
         (
             fastdl.cross_entropy_backward,
@@ -67,7 +68,8 @@ def _back(value: Any) -> Any:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_arrays_on_the_gpu_stay_there(function: Any, args: Any, options: Any) -> None:
-    found = _back(function(*map(_moved, args), **options))
+    moved = {name: _moved(value) for name, value in options.items()}
+    found = _back(function(*map(_moved, args), **moved))
     assert_close(found, function(*args, **options, backend="reference"), np.float32, slack=2)
 
 
@@ -127,6 +129,56 @@ def test_another_library_s_array_comes_in_without_a_copy() -> None:
     np.testing.assert_array_equal(target, np.maximum(X, 0))
 
 
+class Exported:
+    """A DeviceArray that says to be the CPU's: NumPy can take it."""
+
+    def __init__(self, array: arrays.DeviceArray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+    def __dlpack__(self, **options: Any) -> Any:
+        a = self.array
+        return dlpack.capsule(a, a.pointer, a.shape, a.strides, a.dtype, (1, 0))
+
+
+def test_results_go_out_by_dlpack() -> None:
+    """Without a copy, and their memory lives as long as who took it."""
+    array = fastdl.to_device(X)[1:]
+    before = len(dlpack._held)
+    view = np.from_dlpack(Exported(array))
+    np.testing.assert_array_equal(view, X[1:])
+    assert view.ctypes.data == array.pointer
+    assert len(dlpack._held) == before + 1
+    del view
+    assert len(dlpack._held) == before
+    assert array.__dlpack_device__() == (2, 0)
+    assert "dltensor" in repr(array.__dlpack__(stream=1))  # and nobody takes it
+    assert len(dlpack._held) == before
+    with pytest.raises(BufferError, match="on GPU 0"):
+        array.__dlpack__(dl_device=(1, 0))
+
+
+def test_work_is_done_on_the_caller_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[tuple[int, int]] = []
+    monkeypatch.setattr(launch, "join", lambda later, earlier: joined.append((later, earlier)))
+    weight = fastdl.to_device(WEIGHT[:, :, 0, 0])
+    stream = type("Stream", (), {"cuda_stream": 8})()
+    with fastdl.use_stream(stream):
+        x = fastdl.to_device(normal((2, 3), np.float32))
+        foreign = Foreign(np.ones((2, 2), np.float32))
+        del foreign.__cuda_array_interface__["stream"]
+        assert fastdl.to_device(foreign).stream == 8
+    assert (x.stream, weight.stream) == (8, 0)
+    assert fastdl.relu(x).stream == 8
+    assert not joined
+    assert fastdl.linear(x, weight).stream == 8
+    assert (8, 0) in joined  # the caller's waits for the weight
+    with pytest.raises(fastdl.DTypeError, match="stream must be a CUDA stream"):
+        fastdl.use_stream("one").__enter__()
+
+
 def test_arrays_in_two_memories_are_an_error() -> None:
     with pytest.raises(fastdl.DeviceError, match="weight must be where x is: x is on GPU 0"):
         fastdl.conv2d(fastdl.to_device(X), WEIGHT)
@@ -143,6 +195,19 @@ def test_arrays_on_two_gpus_are_an_error() -> None:
         fastdl.conv2d(fastdl.to_device(X), there)
 
 
+def test_what_a_grid_cannot_hold_is_done_in_longer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight gradient of so many groups and rows that each row cannot have blocks of its own."""
+    grids = []
+    monkeypatch.setattr(launch.Kernel, "__call__", lambda self, grid, *rest: grids.append(grid))
+    grad = arrays.empty((200, 2048, 40, 1), np.float32)
+    fastdl.conv2d_backward(
+        grad, arrays.empty((200, 2048, 40, 1), np.float32),
+        arrays.empty((2048, 2, 1, 1), np.float32), groups=1024, needs=(False, True, False),
+    )  # fmt: skip
+    assert any(isinstance(grid, tuple) for grid in grids)
+    assert all(grid[2] <= 65535 for grid in grids if isinstance(grid, tuple))
+
+
 def test_a_gpu_without_memory_is_an_error_and_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> None:
         error = RuntimeError("out of memory")
@@ -150,11 +215,76 @@ def test_a_gpu_without_memory_is_an_error_and_works_on(monkeypatch: pytest.Monke
         raise error
 
     x = fastdl.to_device(X)
+    fastdl.relu(x)
+    fastdl.empty_memory_pool()
     with monkeypatch.context() as patch:
         patch.setattr(arrays.cuda, "device_array", full)
         with pytest.raises(fastdl.DeviceMemoryError, match=r"no 0\.0 MiB left.*\(4, 3, 6, 6\)"):
             fastdl.relu(x)
     assert fastdl.relu(x).shape == X.shape
+
+
+def test_memory_of_dead_arrays_serves_again() -> None:
+    """On its stream only; what another library has seen does not."""
+    fastdl.empty_memory_pool()
+    x = fastdl.to_device(X)
+    y = fastdl.relu(x)
+    pointer, part = y.pointer, y.reshape(-1)[4:]
+    del y
+    assert memory.kept_bytes() == 0  # a part lives
+    del part
+    assert memory.kept_bytes() == memory.rounded(X.nbytes)
+    assert arrays.empty(X.shape, X.dtype, arrays.Place(0, 7)).pointer != pointer
+    y = fastdl.relu(x)
+    assert y.pointer == pointer
+    assert y.__cuda_array_interface__["data"] == (pointer, False)
+    del y
+    kept = memory.kept_bytes()
+    fastdl.relu(x)
+    assert memory.kept_bytes() == kept + memory.rounded(X.nbytes)
+    fastdl.empty_memory_pool()
+    assert memory.kept_bytes() == 0
+
+
+def test_kept_memory_is_given_up_before_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, failures = fastdl.to_device(X), []
+    fastdl.relu(fastdl.to_device(np.zeros(5000, np.float32)))
+    real = memory.cuda.device_array
+
+    def once_full(*args: Any, **options: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise MemoryError
+        return real(*args, **options)
+
+    memory._kept.pop((0, 0, memory.rounded(X.nbytes)), None)
+    monkeypatch.setattr(memory.cuda, "device_array", once_full)
+    assert fastdl.relu(x).shape == X.shape
+    assert failures
+
+
+class Started:
+    """A compiled kernel: a launch calls ``function``."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __getitem__(self, _: Any) -> Any:
+        return self.function
+
+
+def test_a_driver_that_refuses_the_code_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> Any:
+        error = RuntimeError("unsupported PTX version")
+        error.code = 222  # type: ignore[attr-defined]
+        raise error
+
+    kernel = launch.FACTORIES["elementwise.unary"](np.float32, "relu")
+    monkeypatch.setattr(kernel, "_compiled", {})
+    monkeypatch.setattr(kernel, "_compile", lambda: Started(refused))
+    monkeypatch.setattr(gpu, "driver_version", lambda: (12, 2))
+    with pytest.raises(fastdl.BackendError, match=r"CUDA 12\.2, does not take.*unsupported PTX"):
+        fastdl.relu(fastdl.to_device(np.ones(4, np.float32)))
 
 
 def test_arrays_of_the_host_are_copied_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +322,7 @@ def test_a_network_trains_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> Non
             grad = fastdl.relu_backward(grad, planes)
             _, grad_filters, _ = fastdl.conv2d_backward(grad, data, filters, padding=1)
             _descend([filters, matrix], [grad_filters, grad_matrix], place)
-    assert copies == [1, 1, 1]
+    assert copies == [2, 2, 2]  # the loss, and how many classes there are not
     np.testing.assert_allclose(losses["device"], losses["host"], rtol=1e-5)
 
 

@@ -9,8 +9,9 @@ import pytest
 from support import normal
 
 import fastdl
-from fastdl import data, nn, optim, train
+from fastdl import data, models, nn, optim, train
 from fastdl.backends import gpu
+from fastdl.cli import main
 
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
@@ -167,6 +168,38 @@ def test_penalties_that_no_gpu_has_are_an_error() -> None:
     rule = optim.SGD(0.1, regularizer=optim.Lp(0.1, p=3))
     with pytest.raises(fastdl.DeviceError, match="Lp on 'weight': on a GPU the penalties are L1"):
         rule.update(layer.parameters(), layer.gradients())
+
+
+def test_fastdl_train_as_typed(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And `fastdl predict` of what it wrote."""
+    image = pytest.importorskip("PIL.Image")
+    for number, name in enumerate("abcd" * 3):
+        (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+        pixels = normal((6, 6), seed=number) * 50 + 99
+        image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
+
+    def tiny(classes: int = 4, channels: int = 1, rng: Any = None) -> nn.Sequential:
+        layers = nn.Conv2d(channels, 4, 3, rng=rng), nn.ReLU(), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(64, classes, rng=rng))
+
+    monkeypatch.setitem(models.BUILDERS, "gap_net", tiny)
+    told = ["--device", "cuda"]
+    images, run = tmp_path / "images", tmp_path / "run"
+    status = main(
+        ["train", "--data", f"folder:{images}", "--size", "6x6", "--channels", "1", "--model",
+         "gap_net", "--epochs", "1", "--no-progress", "--output", str(run), *told]
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert "device cuda" in out
+    assert (
+        main(["predict", str(run / "model.safetensors"), str(images / "a" / "0.png"), *told]) == 0
+    )
+    on_gpu = capsys.readouterr().out
+    assert main(["predict", str(run / "model.safetensors"), str(images / "a" / "0.png")]) == 0
+    assert capsys.readouterr().out == on_gpu
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:7"])

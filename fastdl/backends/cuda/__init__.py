@@ -23,6 +23,7 @@ from .elementwise import (
     tanh_backward,
 )
 from .layers import linear, linear_grad_input, linear_grad_weight
+from .memory import free as free_memory
 from .norm import batch_norm_backward, batch_norm_train, normalize
 from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
@@ -59,6 +60,7 @@ __all__ = [
     "conv2d_grad_weight",
     "conv2d_prepared",
     "dropout",
+    "free_memory",
     "im2col",
     "linear",
     "linear_grad_input",

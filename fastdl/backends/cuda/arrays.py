@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,6 +15,7 @@ from numba import cuda
 
 from ...errors import DeviceError, DeviceMemoryError, DTypeError, ShapeError
 from .. import gpu
+from . import dlpack, memory
 from .target import SIMULATED
 
 Shape = tuple[int, ...]
@@ -70,6 +74,8 @@ class DeviceArray:
         self.dtype: np.dtype[Any] = np.dtype(data.dtype)
         self._writeable = writeable
         self.below: int | None = None
+        self._chunk: memory.Chunk | None = None
+        self._flat: Any = None
 
     @property
     def ndim(self) -> int:
@@ -98,6 +104,8 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self._chunk is not None:
+            self._chunk.exported = True
         # Version 3 wants 1 for the default stream, as 0 is ambiguous.
         return {
             "shape": self.shape,
@@ -107,6 +115,42 @@ class DeviceArray:
             "version": 3,
             "stream": self.stream or 1,
         }
+
+    @property
+    def flat(self) -> Any:
+        """Numba's view of all elements as one row, which is what kernels take."""
+        if self._flat is None:
+            if self.size >= 2**31:
+                raise ShapeError(
+                    f"an array on a GPU must have fewer than 2**31 elements, got shape {self.shape}"
+                )
+            data = self.data if self.ndim == 1 else self.data.reshape(self.size)
+            self._flat = data.view(np.uint8) if self.dtype == np.bool_ else data
+        return self._flat
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return gpu.ON_CUDA, self.device
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule; the consumer's ``stream`` waits for what is still being computed."""
+        if dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(f"the array is on GPU {self.device}; fastdl.to_host copies it")
+        array = self.copy() if copy else self
+        if array._chunk is not None:
+            array._chunk.exported = True
+        if stream != -1:
+            with on(self.device):
+                join(0 if stream in (None, 1) else int(stream), array.stream)
+        return dlpack.capsule(
+            array, array.pointer, array.shape, array.strides, array.dtype, self.__dlpack_device__()
+        )
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """The same elements in another shape; a view where the memory is contiguous."""
@@ -179,7 +223,7 @@ class DeviceArray:
     def _view(self, data: Any) -> DeviceArray:
         """``data``, which is a part or all of this array's memory."""
         view = DeviceArray(data, self.device, self.stream, self._writeable)
-        view.below = self.below
+        view.below, view._chunk = self.below, self._chunk
         return view
 
     def __len__(self) -> int:
@@ -199,8 +243,8 @@ def viewed(value: Any) -> DeviceArray:
         return DeviceArray(value)
     from cuda.core.utils import StridedMemoryView
 
-    # -1 asks that the producer does not wait: everything runs on the default stream then.
-    view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)
+    # The producer lets that stream wait for what it has under way; 1 is the default stream.
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=current_stream() or 1)
     dtype = np.dtype(view.dtype)
     strides = view.strides and tuple(step * dtype.itemsize for step in view.strides)
     interface = {
@@ -225,7 +269,7 @@ def _from_interface(value: Any, interface: dict[str, Any]) -> DeviceArray:
     pointer, read_only = interface["data"]
     if interface.get("mask") is not None:
         raise DTypeError("an array on a GPU must be a plain one, got one with a mask")
-    stream = interface.get("stream") or 0
+    stream = interface.get("stream") or current_stream()
     stream = 0 if stream == 1 else int(stream)
     if SIMULATED:
         return DeviceArray(_simulated_view(value, interface), 0, stream, not read_only)
@@ -254,21 +298,27 @@ def empty(shape: Shape, dtype: Any, like: DeviceArray | Place | None = None) -> 
         If the GPU has not so much left.
     """
     device = current_device() if like is None else like.device
-    stream = 0 if like is None else like.stream
+    stream = current_stream() if like is None else like.stream
+    kind, chunk = np.dtype(dtype), None
     with on(device):
         try:
-            data = cuda.device_array(shape, dtype, stream=stream_of(stream))
+            if prod(shape):
+                data, chunk = memory.allocated(tuple(shape), kind, device, stream)
+            else:
+                data = cuda.device_array(shape, kind)
         except Exception as error:
             if getattr(error, "code", None) != _OUT_OF_MEMORY and not isinstance(
                 error, MemoryError
             ):
                 raise
-            size = prod(shape) * np.dtype(dtype).itemsize
+            size = prod(shape) * kind.itemsize
             raise DeviceMemoryError(
                 f"the GPU has no {size / 2**20:.1f} MiB left for an array of shape {shape} and "
-                f"{np.dtype(dtype)}; free others, or take a smaller batch"
+                f"{kind}; free others, or take a smaller batch"
             ) from error
-    return DeviceArray(data, device, stream)
+    array = DeviceArray(data, device, stream)
+    array._chunk = chunk
+    return array
 
 
 def zeros_like(array: DeviceArray) -> DeviceArray:
@@ -299,13 +349,15 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
         If the GPU has not so much memory left.
     """
     if gpu.on_device(array):
-        return viewed(array)
+        view = viewed(array)
+        return view if device in (None, view.device) else to_device(view.copy_to_host(), device)
     host = np.asarray(array, order="C")
     with on(current_device() if device is None else device):
         target = empty(host.shape, host.dtype)
         if host.size:
             # A broadcast size of 1 has a stride of 0, which Numba takes for a repetition.
-            target.data.copy_to_device(np.ndarray(host.shape, host.dtype, host))
+            source = np.ndarray(host.shape, host.dtype, host)
+            target.data.copy_to_device(source, stream=stream_of(target.stream))
     return target
 
 
@@ -338,9 +390,36 @@ def current_device() -> int:
     return 0 if SIMULATED else int(cuda.current_context().device.id)
 
 
+#: The stream of arrays that come with none, and of copies to a GPU.
+_stream: ContextVar[int] = ContextVar("fastdl_stream", default=0)
+
+
+def current_stream() -> int:
+    """The handle that `use_stream` chose; 0 is the default stream."""
+    return _stream.get()
+
+
+@contextmanager
+def use_stream(handle: int) -> Iterator[None]:
+    """That stream is the current one inside the ``with`` block."""
+    token = _stream.set(handle)
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
 def stream_of(handle: int) -> Any:
     """Numba's stream of a handle."""
-    return cuda.external_stream(handle) if handle else 0
+    return cuda.external_stream(handle) if handle and not SIMULATED else 0
+
+
+def join(later: int, earlier: int) -> None:
+    """Let stream ``later`` of the current GPU wait for all that ``earlier`` has been given."""
+    if later != earlier:
+        event = cuda.event(timing=False) if not SIMULATED else cuda.event()
+        event.record(stream_of(earlier))
+        event.wait(stream_of(later))
 
 
 def check_together(arrays: dict[str, Any]) -> None:

@@ -125,7 +125,8 @@ def conv2d_grad_weight(
     # As many runs as keep the sums short, or as fill the GPU.
     fill = -(-4 * processors() // (tiles[0] * tiles[1] * g.groups))
     wanted = max(-(-rows * g.out_w // grad_weight.RUN), fill)
-    rows_a_run = max(-(-rows // wanted), 1)
+    # A grid has at most 65535 blocks in its third dimension.
+    rows_a_run = max(-(-rows // min(wanted, max(65535 // g.groups, 1))), 1)
     runs = -(-rows // rows_a_run)
     parts = empty((max(runs, 1), *out.shape), out.dtype, grad)
     if runs:

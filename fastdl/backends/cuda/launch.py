@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 
-from ...errors import ShapeError
+from ...errors import BackendError, ShapeError
 from .. import gpu
 from .arrays import (
     DeviceArray,
     check_together,
     current_device,
     empty,
+    join,
     on,
     stream_of,
     to_device,
@@ -33,6 +35,8 @@ from .target import SIMULATED
 THREADS = 32 if SIMULATED else 256
 
 _SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "l": np.int64, "d": np.float64}
+#: CUDA_ERROR_INVALID_PTX, _UNSUPPORTED_PTX_VERSION, _NO_BINARY_FOR_GPU.
+_REFUSALS = (218, 222, 209)
 _ARRAYS = {"T*": None, "D*": np.float64, "i*": np.int32, "l*": np.int64, "b*": np.uint8}
 
 #: Every factory, by name: what the compile-only tests go through.
@@ -64,18 +68,29 @@ class Kernel:
         return types.void(*map(of, self._parsed))
 
     def __call__(self, blocks: Any, threads: int, *arguments: Any) -> None:
-        """Start it, on the GPU and the stream of the first array."""
+        """Start it, on the GPU and the stream of the first array.
+
+        The streams of the others wait for it, and it for them.
+        """
         grid = blocks if isinstance(blocks, tuple) else (blocks,)
         if 0 in grid:
             return
-        first = next(value for value in arguments if isinstance(value, DeviceArray))
+        first, *others = [value for value in arguments if isinstance(value, DeviceArray)]
+        apart = {array.stream for array in others} - {first.stream}
         with on(first.device):
+            for stream in apart:
+                join(first.stream, stream)
+            passed = [self._passed(*pair) for pair in zip(self._parsed, arguments, strict=True)]
             compiled = self._compiled.get(first.device)
             if compiled is None:
-                compiled = self._compiled[first.device] = self._compile()
-            compiled[grid, threads, stream_of(first.stream)](
-                *(self._passed(*pair) for pair in zip(self._parsed, arguments, strict=True))
-            )
+                compiled = self._compile()
+                with _told(self):
+                    compiled[grid, threads, stream_of(first.stream)](*passed)
+                self._compiled[first.device] = compiled
+            else:
+                compiled[grid, threads, stream_of(first.stream)](*passed)
+            for stream in apart:
+                join(stream, first.stream)
 
     def _compile(self) -> Any:
         if SIMULATED or self.bounds is None:
@@ -85,11 +100,25 @@ class Kernel:
     def _passed(self, letter: str, value: Any) -> Any:
         if letter not in _ARRAYS:
             return _SCALARS.get(letter, self.dtype)(value)
-        if isinstance(value, DeviceArray):
-            value = value.reshape(-1).data
-            if value.dtype == np.bool_:
-                value = value.view(np.uint8)
-        return value
+        if not isinstance(value, DeviceArray):
+            return value
+        return value.flat if value.data.is_c_contiguous() else value.copy().flat
+
+
+@contextmanager
+def _told(kernel: Kernel) -> Iterator[None]:
+    """Say what a driver's refusal of a kernel's code means."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "code", None) not in _REFUSALS:
+            raise
+        served = ".".join(map(str, gpu.driver_version()))
+        raise BackendError(
+            f"the GPU's driver, of CUDA {served}, does not take the code that the packages of CUDA "
+            f"{gpu.packages_version()} make ({error}); install a newer driver, or older packages: "
+            f"{gpu.INSTALL_OLD}"
+        ) from error
 
 
 class Factory:
