@@ -111,7 +111,8 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         int normalize(Dtype, const void*, const void*, const void*, const void*, const void*,
                       double, const NormGeometry*, Activation, void*, int)
         void batch_norm_backward(Dtype, const void*, const void*, const void*, const void*,
-                                 const void*, bint, const NormGeometry*, void*, void*, void*, int)
+                                 const void*, bint, const void*, const NormGeometry*, void*, void*,
+                                 void*, int)
         void linear(Dtype, const void*, const void*, const void*, const LinearGeometry*, void*, int)
         void linear_grad_input(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
         void linear_grad_weight(Dtype, const void*, const void*, const LinearGeometry*, void*, int)
@@ -817,14 +818,15 @@ def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, ac
 
 
 def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, weight,
-                        bint training, ndarray grad_x, ndarray grad_weight, ndarray grad_bias):
+                        bint training, y, ndarray grad_x, ndarray grad_weight, ndarray grad_bias):
     cdef NormGeometry g = norm_geometry(x)
     cdef void* w = address_of(weight)
+    cdef void* activated = address_of(y)
     cdef int n = threads()
     with nogil:
         table.batch_norm_backward(dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x),
-                                  PyArray_DATA(mean), PyArray_DATA(inv_std), w, training, &g,
-                                  PyArray_DATA(grad_x), PyArray_DATA(grad_weight),
+                                  PyArray_DATA(mean), PyArray_DATA(inv_std), w, training,
+                                  activated, &g, PyArray_DATA(grad_x), PyArray_DATA(grad_weight),
                                   PyArray_DATA(grad_bias), n)
 
 

@@ -213,7 +213,7 @@ struct Division {
 
 template <class T>
 int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads) {
-  if (lanes_serve<T>(g)) return lanes_workspace_bytes<T>(g, threads);
+  if (const int64_t bytes = lanes_workspace_bytes<T>(g, threads)) return bytes;
   const Division<T> division(g);
   return (g.kernel_w * 8 + division.elements() * int64_t{sizeof(T)}) *
          min(threads, division.cut.units);
@@ -223,7 +223,8 @@ template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
-  if (lanes_serve<T>(g)) return lanes_forward(x, weight, bias, g, activation, out, threads);
+  const int served = lanes_forward(x, weight, bias, g, activation, out, threads);
+  if (served != kNotServed) return served;
   const Division<T> division(g);
   const Strip<T>& strip = division.strip;
   const Cut& cut = division.cut;
@@ -274,7 +275,8 @@ template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads) {
   const FloatMode mode(kDtype<T>);
-  if (lanes_serve<T>(g)) return lanes_grad_input(grad, weight, g, out, threads);
+  const int served = lanes_grad_input(grad, weight, g, out, threads);
+  if (served != kNotServed) return served;
   const PhaseAxis down(g.height, g.pad_top, g.stride_h, g.dilation_h, g.kernel_h);
   const PhaseAxis across(g.width, g.pad_left, g.stride_w, g.dilation_w, g.kernel_w);
   // The padded gradient, and the image with its columns sorted by phase.
@@ -476,7 +478,8 @@ struct TapSums {
 template <class T>
 int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
-  if (lanes_serve<T>(g)) return lanes_grad_weight(grad, x, g, out, threads);
+  const int served = lanes_grad_weight(grad, x, g, out, threads);
+  if (served != kNotServed) return served;
   const Strip<T> strip(g);
   const int64_t halo = (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h;
   const Cut cut(1, g.out_h, g.stride_h, halo, strip.row * int64_t{sizeof(T)}, kRows);

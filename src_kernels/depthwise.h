@@ -24,9 +24,9 @@ int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, 
 template <class T>
 int depthwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads);
 
-// depthwise_lanes.cpp: the same for small planes, which the functions above call where it serves.
-template <class T>
-bool lanes_serve(const ConvGeometry& g);
+// depthwise_lanes.cpp: the same where vectors of channels serve, which the functions above ask first.
+// They return kNotServed, or 0 bytes, where not.
+constexpr int kNotServed = -1;
 template <class T>
 int64_t lanes_workspace_bytes(const ConvGeometry& g, int threads);
 template <class T>

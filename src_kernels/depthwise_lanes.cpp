@@ -1,8 +1,8 @@
-// Depthwise convolution of small planes: a vector is one pixel of kLanes neighbouring channels.
+// Depthwise convolution in lanes of channels: a vector is one pixel of kLanes neighbouring channels.
 //
-//   planes of the channels   --turned over-->   source[row][column][lane], padded with zeros
+//   some rows of their planes   --turned over-->   source[row][column][lane], padded with zeros
 //   result[pixel][lane] = bias + sum over the taps of weight[tap][lane] * source[pixel + tap][lane]
-//   result                   --turned over-->   planes of the result
+//   result   --turned over-->   the same rows of the result's planes
 //
 // Rows that are no multiple of a vector, strides, gaps between taps: nothing of it costs a lane. What
 // is paid is the turning over in registers, about as much as a 3x3 sum. The input gradient is the same
@@ -22,9 +22,12 @@ namespace fastdl::FASTDL_ISA {
 namespace {
 
 // Limits of the tables that a call makes for its tasks.
-constexpr int64_t kMostPixels = 1024, kMostTaps = 64, kMostStride = 2;
-// Bytes of a task's source and result, which go through them twice.
+constexpr int64_t kMostPixels = 2048, kMostTaps = 64, kMostStride = 2;
+// Bytes of a strip's source and result together: from the second-level cache they come in time.
 constexpr int64_t kMostBytes = 64 * 1024;
+// Pixels of a plane up to which this is the faster way for every pass, as measured. The gradient of a
+// strided convolution has its pixels in phases, which here cost nothing: it always comes this way.
+constexpr int64_t kSmallPlane = 1024;
 // Pixels of a row that are summed together, taps of the weight gradient.
 constexpr int kPixels = 8, kTaps = 9;
 // Products that a single-precision sum takes, in planes that have as many, before it goes into a
@@ -36,7 +39,8 @@ struct Tap {
   int64_t weight, source;  // elements
 };
 
-// Pixels of the result with the same taps, and where they and the source of their first tap stand.
+// Pixels of a strip's result with the same taps, and where they and the source of their first tap
+// stand.
 struct Grid {
   int64_t rows, columns;
   int64_t source, source_row, source_column;  // elements
@@ -48,70 +52,45 @@ struct Grid {
 // Whether there is a kernel for so many neighbours.
 constexpr bool summed_at_once(int64_t across) { return across == 2 || across == 3 || across == 5; }
 
-// Where the pixels of a plane stand in the padded source: row y, column x at (y + top, x + left), in
-// rows of `pitch`; those that nothing reads, behind it.
-template <class T>
-struct Source {
-  int64_t height, width, pitch, elements;
-  int32_t place[kMostPixels];
-
-  void set(int64_t plane_h, int64_t plane_w, int64_t top, int64_t left, int64_t rows,
-           int64_t columns) {
-    constexpr int64_t lanes = kLanes<T>;
-    height = plane_h, width = plane_w, pitch = columns * lanes;
-    elements = (rows * columns + 1) * lanes;
-    int32_t* to = place;
-    for (int64_t y = top; y < top + plane_h; ++y)
-      for (int64_t x = left; x < left + plane_w; ++x)
-        *to++ = static_cast<int32_t>(
-            y >= 0 && y < rows && x >= 0 && x < columns ? y * pitch + x * lanes : elements - lanes);
-  }
-};
-
-// The last vector of a plane reaches back over the one before it.
+// The last vector of a run of elements reaches back over the one before it.
 template <class T>
 FASTDL_INLINE int64_t next_vector(int64_t i, int64_t size) {
   return i + kLanes<T> < size ? min(i + kLanes<T>, size - kLanes<T>) : size;
 }
 
-// The two functions below for planes that are fewer, or smaller, than a vector.
+// to[place[i] + lane] = from[lane][i], in order where `place` is null, for `size` elements of the
+// first `count` planes, which lie `pitch` apart.
 template <class T>
-__attribute__((noinline)) void turn_few_in(const T* planes, int64_t size, int64_t count,
-                                           const int32_t* place, T* to) {
-  for (int64_t lane = 0; lane < min(count, kLanes<T>); ++lane)
-    for (int64_t i = 0; i < size; ++i)
-      to[(place ? place[i] : i * kLanes<T>) + lane] = planes[lane * size + i];
-}
-template <class T>
-__attribute__((noinline)) void turn_few_out(const T* from, int64_t size, int64_t count, T* planes) {
-  for (int64_t lane = 0; lane < min(count, kLanes<T>); ++lane)
-    for (int64_t i = 0; i < size; ++i) planes[lane * size + i] = from[i * kLanes<T> + lane];
-}
-
-// to[place[pixel] + lane] = planes[lane][pixel], in order where `place` is null, of the first `count`
-// planes.
-template <class T>
-void turn_in(const T* planes, int64_t size, int64_t count, const int32_t* place, T* to) {
+void turn_in(const T* from, int64_t pitch, int64_t size, int64_t count, const int32_t* place, T* to) {
   constexpr int lanes = kLanes<T>;
-  if (size < lanes || count < lanes) return turn_few_in(planes, size, count, place, to);
+  if (size < lanes || count < lanes) {
+    for (int64_t lane = 0; lane < min(count, lanes); ++lane)
+      for (int64_t i = 0; i < size; ++i)
+        to[(place ? place[i] : i * lanes) + lane] = from[lane * pitch + i];
+    return;
+  }
   for (int64_t i = 0; i < size; i = next_vector<T>(i, size)) {
     Vector<T> v[lanes];
-    load_transposed(planes + i, size, v);
+    load_transposed(from + i, pitch, v);
 #pragma GCC unroll 16
     for (int l = 0; l < lanes; ++l) store(place ? to + place[i + l] : to + (i + l) * lanes, v[l]);
   }
 }
 
-// planes[lane][pixel] = from[pixel][lane] for the first `count` lanes.
+// to[lane][i] = from[i][lane], likewise.
 template <class T>
-void turn_out(const T* from, int64_t size, int64_t count, T* planes) {
+void turn_out(const T* from, int64_t size, int64_t count, T* to, int64_t pitch) {
   constexpr int lanes = kLanes<T>;
-  if (size < lanes || count < lanes) return turn_few_out(from, size, count, planes);
+  if (size < lanes || count < lanes) {
+    for (int64_t lane = 0; lane < min(count, lanes); ++lane)
+      for (int64_t i = 0; i < size; ++i) to[lane * pitch + i] = from[i * lanes + lane];
+    return;
+  }
   for (int64_t i = 0; i < size; i = next_vector<T>(i, size)) {
     Vector<T> v[lanes];
     load_transposed(from + i * lanes, lanes, v);
 #pragma GCC unroll 16
-    for (int l = 0; l < lanes; ++l) store(planes + l * size + i, v[l]);
+    for (int l = 0; l < lanes; ++l) store(to + l * pitch + i, v[l]);
   }
 }
 
@@ -179,61 +158,146 @@ void sum_grid(const Grid& grid, const T* weight, const T* source, Vector<T> bias
   }
 }
 
-// What every task of a call reads: the source's layout, the taps, the grids.
+// One phase of a result's pixels: row q of its grid is row q * step + first of the result's plane.
+struct Phase {
+  Grid grid;  // from the first row of a strip on
+  int64_t first, begin, end;  // q of the rows that are in the plane
+};
+
+// Whether these kernels are made for g: most lanes have a channel, the tables suffice.
+template <class T>
+bool serves(const ConvGeometry& g) {
+  return g.filters == g.channels && 2 * g.channels > kLanes<T> && g.stride_h <= kMostStride &&
+         g.stride_w <= kMostStride && g.kernel_h * g.kernel_w <= kMostTaps;
+}
+
+// What every task of a call reads: how the planes lie in strips, the taps, the phases.
 template <class T>
 struct Sums {
-  Source<T> source;
-  int64_t pixels;  // of the result
-  Grid grids[kMostStride * kMostStride];
-  int grid_count = 0;
+  int64_t height, width, top;  // of the source's plane; zeros above it
+  int64_t pitch, halo, source_step;  // elements of a source row; rows for a strip of none; for each q
+  int64_t out_height, out_width, step, first;  // of the result's plane; rows for each q; of q = 0
+  int64_t count;         // how many q
+  int64_t rows, strips;  // q of a strip
+  Phase phases[kMostStride * kMostStride];
+  int phase_count = 0;
   Tap taps[kMostTaps];
+  // Where element i of a strip's source rows goes. Columns that nothing reads go behind the row.
+  int32_t place[kMostPixels];
 
-  // out = conv(x), with kernels for neighbouring taps or each tap by itself.
-  void set_forward(const ConvGeometry& g, bool neighbours = true) {
+  int64_t source_rows() const { return rows * source_step + halo; }
+  int64_t source_elements() const { return source_rows() * pitch; }
+  int64_t result_elements() const { return rows * step * out_width * kLanes<T>; }
+
+  // out = conv(x), with kernels for neighbouring taps or each tap by itself. These two are false for what
+  // is not served.
+  bool set_forward(const ConvGeometry& g, bool neighbours = true) {
+    if (!serves<T>(g) || g.height * g.width > kSmallPlane) return false;
     constexpr int64_t lanes = kLanes<T>;
-    const int64_t rows = (g.out_h - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1;
-    const int64_t columns = (g.out_w - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w + 1;
-    source.set(g.height, g.width, g.pad_top, g.pad_left, rows, columns);
-    pixels = g.out_h * g.out_w;
+    height = g.height, width = g.width, top = g.pad_top;
+    halo = max(0, (g.kernel_h - 1) * g.dilation_h + 1 - g.stride_h), source_step = g.stride_h;
+    out_height = count = g.out_h, out_width = g.out_w, step = 1, first = 0;
+    if (!set_strips(g.pad_left, (g.out_w - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w + 1))
+      return false;
     const bool at_once = neighbours && g.dilation_w == 1 && summed_at_once(g.kernel_w);
     const int64_t across = at_once ? g.kernel_w : 1;
     Tap* tap = taps;
     for (int64_t a = 0; a < g.kernel_h; ++a)
       for (int64_t b = 0; b < g.kernel_w; b += across)
-        *tap++ = {(a * g.kernel_w + b) * lanes,
-                  a * g.dilation_h * source.pitch + b * g.dilation_w * lanes};
-    grids[grid_count++] = {g.out_h, g.out_w, 0, g.stride_h * source.pitch, g.stride_w * lanes, 0,
-                           g.out_w * lanes, lanes, taps, tap - taps, across, lanes};
+        *tap++ = {(a * g.kernel_w + b) * lanes, a * g.dilation_h * pitch + b * g.dilation_w * lanes};
+    phases[phase_count++] = {{0, g.out_w, 0, g.stride_h * pitch, g.stride_w * lanes, 0,
+                              g.out_w * lanes, lanes, taps, tap - taps, across, lanes},
+                             0, 0, count};
+    return true;
   }
 
-  // x's gradient from out's, a grid for each phase.
-  void set_grad_input(const ConvGeometry& g) {
+  // x's gradient from out's, of the taps that meet each phase.
+  bool set_grad_input(const ConvGeometry& g) {
+    const bool strided = g.stride_h * g.stride_w > 1;
+    if (!serves<T>(g) || (!strided && g.height * g.width > kSmallPlane)) return false;
     constexpr int64_t lanes = kLanes<T>;
     const PhaseAxis down(g.height, g.pad_top, g.stride_h, g.dilation_h, g.kernel_h);
     const PhaseAxis across(g.width, g.pad_left, g.stride_w, g.dilation_w, g.kernel_w);
-    source.set(g.out_h, g.out_w, down.pad, across.pad, down.count + down.reach,
-               across.count + across.reach);
-    pixels = g.height * g.width;
+    height = g.out_h, width = g.out_w, top = down.pad;
+    halo = down.reach, source_step = 1;
+    out_height = g.height, out_width = g.width, step = g.stride_h;
+    first = down.first * g.stride_h - g.pad_top, count = down.count;
+    if (!set_strips(across.pad, across.count + across.reach)) return false;
     Tap* tap = taps;
     for (int64_t phase_h = 0; phase_h < g.stride_h; ++phase_h)
       for (int64_t phase_w = 0; phase_w < g.stride_w; ++phase_w) {
-        const Tap* first = tap;
+        const Tap* begin = tap;
         const int64_t columns_of_taps = across.taps_of(across.last(phase_w));
         const bool at_once = across.step == 1 && summed_at_once(columns_of_taps);
-        const int64_t step = at_once ? columns_of_taps : 1;
+        const int64_t next = at_once ? columns_of_taps : 1;
         for (int64_t a = down.last(phase_h); a >= 0; a -= down.weight_step)
-          for (int64_t b = across.last(phase_w); b >= 0; b -= step * across.weight_step)
-            *tap++ = {(a * g.kernel_w + b) * lanes,
-                      down.place(a) * source.pitch + across.place(b) * lanes};
-        const auto [row, rows] = down.inside(phase_h);
+          for (int64_t b = across.last(phase_w); b >= 0; b -= next * across.weight_step)
+            *tap++ = {(a * g.kernel_w + b) * lanes, down.place(a) * pitch + across.place(b) * lanes};
+        const auto [row, rows_inside] = down.inside(phase_h);
         const auto [column, columns] = across.inside(phase_w);
-        const int64_t y = (down.first + row) * g.stride_h + phase_h - g.pad_top;
         const int64_t x = (across.first + column) * g.stride_w + phase_w - g.pad_left;
-        grids[grid_count++] = {rows, columns, row * source.pitch + column * lanes, source.pitch, lanes,
-                               (y * g.width + x) * lanes, g.stride_h * g.width * lanes,
-                               g.stride_w * lanes, first, tap - first, step,
-                               -across.weight_step * lanes};
+        phases[phase_count++] = {{0, columns, column * lanes, pitch, lanes, x * lanes,
+                                  g.stride_h * g.width * lanes, g.stride_w * lanes, begin, tap - begin,
+                                  next, -across.weight_step * lanes},
+                                 first + phase_h, row, row + rows_inside};
       }
+    return true;
+  }
+
+  // Strips of as many rows as fit, of a plane whose padded rows have `columns` columns, `left` of them before the plane's.
+  bool set_strips(int64_t left, int64_t columns) {
+    constexpr int64_t lanes = kLanes<T>, size = sizeof(T);
+    pitch = (columns + 1) * lanes;
+    rows = (kMostBytes - halo * pitch * size) / (source_step * pitch + step * out_width * lanes) / size;
+    rows = min(rows, (kMostPixels / width - halo) / source_step);
+    if (rows < 1) return false;
+    strips = ceil_div(count, rows);
+    rows = ceil_div(count, strips);
+    strips = ceil_div(count, rows);
+    int32_t* to = place;
+    for (int64_t y = 0; y < min(height, source_rows()); ++y)
+      for (int64_t x = left; x < left + width; ++x)
+        *to++ = static_cast<int32_t>(y * pitch + (x >= 0 && x < columns ? x : columns) * lanes);
+    return true;
+  }
+};
+
+// A strip: its rows of the source's planes and of the result's.
+template <class T>
+struct Strip {
+  const Sums<T>& sums;
+  int64_t begin, end;          // q
+  int64_t source_row;          // the plane's row that is the first of the source, perhaps above it
+  int64_t from, until;         // rows of the source's plane that are in it
+  int64_t out_from, out_until; // rows of the result's plane
+
+  Strip(const Sums<T>& sums, int64_t index)
+      : sums(sums), begin(index * sums.rows), end(min(sums.count, begin + sums.rows)),
+        source_row(begin * sums.source_step - sums.top),
+        from(max(0, min(sums.height, source_row))),
+        until(max(from, min(sums.height, source_row + (end - begin) * sums.source_step + sums.halo))),
+        out_from(max(0, begin * sums.step + sums.first)),
+        out_until(min(sums.out_height, end * sums.step + sums.first)) {}
+
+  int64_t result_size() const { return (out_until - out_from) * sums.out_width; }
+
+  // The rows of `count` planes to the source. A buffer holds zeros, or another strip of the call.
+  void fill(const T* planes, int64_t count, T* source) const {
+    const int64_t above = (from - source_row) * sums.pitch, all = sums.source_elements();
+    const int64_t below = (until - source_row) * sums.pitch;
+    for (int64_t i = 0; i < min(all, above); i += kLanes<T>) store(source + i, Vector<T>{});
+    for (int64_t i = max(0, below); i < all; i += kLanes<T>) store(source + i, Vector<T>{});
+    turn_in<T>(planes + from * sums.width, sums.height * sums.width, (until - from) * sums.width, count,
+               sums.place, source + above);
+  }
+
+  Grid grid(const Phase& phase) const {
+    const int64_t first = max(begin, phase.begin), last = max(first, min(end, phase.end));
+    Grid grid = phase.grid;
+    grid.rows = last - first;
+    grid.source += (first - begin) * grid.source_row;
+    grid.target += (first * sums.step + phase.first - out_from) * sums.out_width * kLanes<T>;
+    return grid;
   }
 };
 
@@ -241,13 +305,12 @@ struct Sums {
 template <class T>
 struct Sizes {
   int64_t source, result, weights;
+
+  Sizes(const Sums<T>& sums, const ConvGeometry& g)
+      : source(sums.source_elements()), result(sums.result_elements()),
+        weights(g.kernel_h * g.kernel_w * kLanes<T>) {}
   int64_t all() const { return source + result + weights; }
 };
-template <class T>
-Sizes<T> sizes_of(const Sums<T>& sums, const ConvGeometry& g) {
-  constexpr int64_t lanes = kLanes<T>;
-  return {sums.source.elements, sums.pixels * lanes, g.kernel_h * g.kernel_w * lanes};
-}
 
 template <class T>
 struct ChannelBlocks {
@@ -263,24 +326,28 @@ int run_sums(const Sums<T>& sums, const T* x, const T* weight, const T* bias, co
              Activation activation, T* out, int threads) {
   constexpr int64_t lanes = kLanes<T>;
   const ChannelBlocks<T> channel(g);
-  const Sizes<T> sizes = sizes_of(sums, g);
-  const int64_t taps = g.kernel_h * g.kernel_w, plane = sums.source.height * sums.source.width;
+  const Sizes<T> sizes(sums, g);
+  const int64_t taps = g.kernel_h * g.kernel_w, units = g.batch * channel.blocks * sums.strips;
+  const int64_t plane = sums.height * sums.width, out_plane = sums.out_height * sums.out_width;
   int result = kDone;
-  parallel_units(g.batch * channel.blocks, channel.work, threads, [&](int64_t begin, int64_t end) {
+  parallel_units(units, max(1, channel.work / sums.strips), threads, [&](int64_t unit, int64_t last) {
     const TaskMemory<T> memory(0, sizes.all());
     if (!memory) return note(&result, kNoMemory);
     T *source = memory.elements, *to = source + sizes.source, *weights = to + sizes.result;
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t image = unit / channel.blocks, c = unit % channel.blocks * lanes;
-      const int64_t count = min(lanes, g.channels - c), first = image * g.channels + c;
-      turn_in<T>(weight + c * taps, taps, count, nullptr, weights);
-      turn_in<T>(x + first * plane, plane, count, sums.source.place, source);
+    for (; unit < last; ++unit) {
+      const int64_t block = unit / sums.strips, c = block % channel.blocks * lanes;
+      const int64_t count = min(lanes, g.channels - c);
+      const int64_t first = block / channel.blocks * g.channels + c;
+      const Strip<T> strip(sums, unit % sums.strips);
+      turn_in<T>(weight + c * taps, taps, taps, count, nullptr, weights);
+      strip.fill(x + first * plane, count, source);
       const Vector<T> start = bias ? load_some(bias + c, count, T(0)) : Vector<T>{};
-      for (int i = 0; i < sums.grid_count; ++i)
-        sum_grid<T>(sums.grids[i], weights, source, start, activation == kRelu, to);
+      for (int i = 0; i < sums.phase_count; ++i)
+        sum_grid<T>(strip.grid(sums.phases[i]), weights, source, start, activation == kRelu, to);
       if (activation == kSigmoid || activation == kTanh)
-        activate(kDtype<T>, activation, to, sums.pixels * lanes, to, 1);
-      turn_out<T>(to, sums.pixels, count, out + first * sums.pixels);
+        activate(kDtype<T>, activation, to, strip.result_size() * lanes, to, 1);
+      turn_out<T>(to, strip.result_size(), count,
+                  out + first * out_plane + strip.out_from * sums.out_width, out_plane);
     }
   });
   return result;
@@ -343,37 +410,25 @@ void multiply_grid(const Grid& grid, const T* grad, const T* source, T* sums, do
 }  // namespace
 
 template <class T>
-bool lanes_serve(const ConvGeometry& g) {
-  const int64_t rows = max(g.height, g.out_h), columns = max(g.width, g.out_w);
-  const int64_t halo_h = (g.kernel_h - 1) * g.dilation_h, halo_w = (g.kernel_w - 1) * g.dilation_w;
-  return g.filters == g.channels && 2 * g.channels > kLanes<T> && g.stride_h <= kMostStride &&
-         g.stride_w <= kMostStride && g.kernel_h * g.kernel_w <= kMostTaps &&
-         rows * columns <= kMostPixels &&
-         ((rows + halo_h) * (columns + halo_w) + rows * columns) * kLanes<T> *
-                 static_cast<int64_t>(sizeof(T)) <=
-             kMostBytes;
-}
-
-template <class T>
 int64_t lanes_workspace_bytes(const ConvGeometry& g, int threads) {
   Sums<T> sums;
-  sums.set_forward(g);
-  return sizes_of(sums, g).all() * static_cast<int64_t>(sizeof(T)) *
-         min(threads, g.batch * ChannelBlocks<T>(g).blocks);
+  if (!sums.set_forward(g)) return 0;
+  return Sizes<T>(sums, g).all() * static_cast<int64_t>(sizeof(T)) *
+         min(threads, g.batch * ChannelBlocks<T>(g).blocks * sums.strips);
 }
 
 template <class T>
 int lanes_forward(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
                   Activation activation, T* out, int threads) {
   Sums<T> sums;
-  sums.set_forward(g);
+  if (!sums.set_forward(g)) return kNotServed;
   return run_sums(sums, x, weight, bias, g, activation, out, threads);
 }
 
 template <class T>
 int lanes_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out, int threads) {
   Sums<T> sums;
-  sums.set_grad_input(g);
+  if (!sums.set_grad_input(g)) return kNotServed;
   return run_sums<T>(sums, grad, weight, nullptr, g, kIdentity, out, threads);
 }
 
@@ -381,26 +436,29 @@ template <class T>
 int lanes_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
   constexpr int64_t lanes = kLanes<T>;
   Sums<T> sums;
-  sums.set_forward(g, false);
+  if (!sums.set_forward(g, false)) return kNotServed;
   const ChannelBlocks<T> channel(g);
-  const Sizes<T> sizes = sizes_of(sums, g);
-  const int64_t taps = g.kernel_h * g.kernel_w, plane = g.height * g.width, pixels = sums.pixels;
+  const Sizes<T> sizes(sums, g);
+  const int64_t taps = g.kernel_h * g.kernel_w;
+  const int64_t plane = g.height * g.width, out_plane = g.out_h * g.out_w;
   const int64_t doubles = taps * lanes * int64_t{sizeof(double) / sizeof(T)};
   int result = kDone;
   // A task owns its channels' weights, so that the order of the sum is always the same.
   parallel_units(channel.blocks, channel.work * g.batch, threads, [&](int64_t begin, int64_t end) {
-    const TaskMemory<T> memory(0, sizes.all() + doubles);
+    const TaskMemory<T> memory(0, doubles + sizes.all());
     if (!memory) return note(&result, kNoMemory);
     double* totals = reinterpret_cast<double*>(memory.elements);
     T *source = memory.elements + doubles, *gradient = source + sizes.source;
     T* tap_sums = gradient + sizes.result;
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t c = unit * lanes, count = min(lanes, g.channels - c);
-      for (int64_t image = 0; image < g.batch; ++image) {
-        const int64_t first = image * g.channels + c;
-        turn_in<T>(x + first * plane, plane, count, sums.source.place, source);
-        turn_in<T>(grad + first * pixels, pixels, count, nullptr, gradient);
-        multiply_grid<T>(sums.grids[0], gradient, source, tap_sums, totals);
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t c = block * lanes, count = min(lanes, g.channels - c);
+      for (int64_t unit = 0; unit < g.batch * sums.strips; ++unit) {
+        const int64_t first = unit / sums.strips * g.channels + c;
+        const Strip<T> strip(sums, unit % sums.strips);
+        strip.fill(x + first * plane, count, source);
+        turn_in<T>(grad + first * out_plane + strip.out_from * g.out_w, out_plane, strip.result_size(),
+                   count, nullptr, gradient);
+        multiply_grid<T>(strip.grid(sums.phases[0]), gradient, source, tap_sums, totals);
       }
       for (int64_t lane = 0; lane < count; ++lane)
         for (int64_t tap = 0; tap < taps; ++tap)
@@ -412,7 +470,6 @@ int lanes_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, 
 }
 
 #define FASTDL_LANES(T)                                                                          \
-  template bool lanes_serve<T>(const ConvGeometry&);                                             \
   template int64_t lanes_workspace_bytes<T>(const ConvGeometry&, int);                           \
   template int lanes_forward(const T*, const T*, const T*, const ConvGeometry&, Activation, T*,  \
                              int);                                                               \

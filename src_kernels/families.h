@@ -48,7 +48,7 @@ int normalize(Dtype, const void* x, const void* mean, const void* var, const voi
               const void* bias, double eps, const NormGeometry*, Activation, void* out,
               int threads);
 void batch_norm_backward(Dtype, const void* grad, const void* x, const void* mean,
-                         const void* inv_std, const void* weight, bool training,
+                         const void* inv_std, const void* weight, bool training, const void* y,
                          const NormGeometry*, void* grad_x, void* grad_weight, void* grad_bias,
                          int threads);
 

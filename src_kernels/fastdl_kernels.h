@@ -109,7 +109,7 @@ struct Table {
   void (*adaptive_avg_pool2d_backward)(Dtype, const void* grad, const AdaptiveGeometry*, void* out,
                                        int threads);
 
-  // norm.cpp; weight and bias may be null
+  // norm.cpp; weight and bias may be null, and y where no relu followed
   void (*batch_norm_train)(Dtype, const void* x, const void* weight, const void* bias, double eps,
                            const NormGeometry*, Activation, void* out, void* mean, void* var,
                            int threads);
@@ -118,8 +118,8 @@ struct Table {
                    int threads);
   void (*batch_norm_backward)(Dtype, const void* grad, const void* x, const void* mean,
                               const void* inv_std, const void* weight, bool training,
-                              const NormGeometry*, void* grad_x, void* grad_weight,
-                              void* grad_bias, int threads);
+                              const void* y, const NormGeometry*, void* grad_x,
+                              void* grad_weight, void* grad_bias, int threads);
 
   // linear.cpp; bias may be null
   void (*linear)(Dtype, const void* x, const void* weight, const void* bias,

@@ -127,23 +127,33 @@ void sum_middling_rows(const NormGeometry& g, const Share& share, const T* const
                        const T* middle, Body body, double* totals) {
   constexpr int sums = 4 / terms;  // of a term, to hide an addition's latency
   const int64_t channels = share.end - share.first;
-  double lanes[kRun / kShortRow * terms][kLanes<T>] = {};
+  double lanes[kRun / kShortRow * terms][kLanes<T>];
+  for (int64_t i = 0; i < channels * terms; ++i)
+    for (int lane = 0; lane < kLanes<T>; ++lane) lanes[i][lane] = 0;
+  // What fills no vector of a row: the last lanes of its last vector.
+  const int64_t rest = g.size % kLanes<T>, whole = g.size - rest;
+  const IntegerVector<T> is_rest = iota<T>() >= static_cast<Integer<T>>(kLanes<T> - rest);
   for (int64_t n = share.begin; n < share.last; ++n)
     for (int64_t c = 0; c < channels; ++c) {
       const int64_t row = (n * g.channels + share.first + c) * g.size;
+      const int64_t ahead = n + 1 < share.last ? row + g.channels * g.size : row;
       const Vector<T> center = splat(middle ? middle[c] : T(0));
-      if (n + 1 < share.last)
-        for (const T* input : inputs) prefetch_all(input + row + g.channels * g.size, g.size);
       Vector<T> sum[sums][terms] = {};
-      auto add = [&](int to, int64_t i, int64_t count) {
-        const Terms<T, terms> more = body(row + i, count, center);
+      auto add = [&](int to, int64_t i) {
+        const Terms<T, terms> more = body(row + i, kLanes<T>, center);
         for (int t = 0; t < terms; ++t) sum[to][t] += more.term[t];
       };
       int64_t i = 0;
-      for (; i + sums * kLanes<T> <= g.size; i += sums * kLanes<T>)
-        for (int v = 0; v < sums; ++v) add(v, i + v * kLanes<T>, int64_t{kLanes<T>});
-      for (; i + kLanes<T> <= g.size; i += kLanes<T>) add(0, i, int64_t{kLanes<T>});
-      if (i < g.size) add(sums - 1, i, g.size - i);
+      for (; i + sums * kLanes<T> <= whole; i += sums * kLanes<T>) {
+        for (const T* input : inputs) prefetch_next<sums * kLanes<T>>(input + ahead + i);
+        for (int v = 0; v < sums; ++v) add(v, i + v * kLanes<T>);
+      }
+      for (; i < whole; i += kLanes<T>) add(0, i);
+      if (rest) {
+        const Terms<T, terms> more = body(row + g.size - kLanes<T>, kLanes<T>, center);
+        for (int t = 0; t < terms; ++t)
+          sum[sums - 1][t] += (Vector<T>)((IntegerVector<T>)more.term[t] & is_rest);
+      }
       for (int t = 0; t < terms; ++t) {
         for (int v = 1; v < sums; ++v) sum[0][t] += sum[v][t];
         add_to<T>(lanes[c * terms + t], sum[0][t]);
@@ -219,11 +229,15 @@ FASTDL_INLINE void write_channels(const NormGeometry& g, const Share& share,
           write<T>(out + at, g.size, writer.past_caches(), vector);
           continue;
         }
-        if (n > share.begin && !writer.past_caches())
-          prefetch_all(out + at - g.channels * g.size, g.size);
         T* to = writer.next(g.size, 0);
+        const int64_t ahead = n > share.begin ? at - g.channels * g.size : at;
         int64_t i = 0;
-        for (; i + kLanes<T> <= g.size; i += kLanes<T>) store(to + i, vector(i, kLanes<T>));
+        for (; i + 2 * kLanes<T> <= g.size; i += 2 * kLanes<T>) {
+          prefetch_next<2 * kLanes<T>>(out + ahead + i);
+          store(to + i, vector(i, kLanes<T>));
+          store(to + i + kLanes<T>, vector(i + kLanes<T>, kLanes<T>));
+        }
+        if (i + kLanes<T> <= g.size) store(to + i, vector(i, kLanes<T>));
         // What fills no vector is in the last one that does.
         i = g.size - kLanes<T>;
         store(to + i, vector(i, kLanes<T>));
@@ -401,13 +415,13 @@ int normalize_all(const T* x, const T* mean, const T* var, const T* weight, cons
     return kDone;
   }
   // Through memory in order.
-  parallel_range(g.batch * split.blocks, 1, split.threads, [&](int64_t begin, int64_t end) {
+  parallel_range(g.batch * g.channels, 1, split.threads, [&](int64_t begin, int64_t end) {
     RowWriter<T> writer(past_caches);
-    for (int64_t i = begin; i < end; ++i) {
-      Share share = share_of(g, split, i % split.blocks, 0);
-      share.begin = i / split.blocks;
-      share.last = share.begin + 1;
-      write(share, writer);
+    while (begin < end) {
+      const int64_t n = begin / g.channels, first = begin % g.channels;
+      const int64_t rows = min(end - begin, g.channels - first);
+      write({first, first + rows, n, n + 1}, writer);
+      begin += rows;
     }
   });
   return kDone;
@@ -418,62 +432,76 @@ struct Sums {
   double grad, product;
 };
 
+// body(grad_at), where grad_at(offset, count) loads elements of grad: zero where y = relu(...) is, if
+// there is a y.
+template <class T, class Body>
+FASTDL_INLINE void with_gradient(const T* grad, const T* y, Body body) {
+  auto of_output = [=](int64_t at, int64_t n) { return load_some(grad + at, n, T(0)); };
+  if (!y) body(of_output);
+  else
+    body([=](int64_t at, int64_t n) {
+      return load_some(y + at, n, T(0)) <= 0 ? Vector<T>{} : of_output(at, n);
+    });
+}
+
 template <class T>
 void backward(const T* grad, const T* x, const T* mean, const T* inv_std, const T* weight,
-              bool training, const NormGeometry& g, T* grad_x, T* grad_weight, T* grad_bias,
-              int threads) {
+              bool training, const T* y, const NormGeometry& g, T* grad_x, T* grad_weight,
+              T* grad_bias, int threads) {
   const double count = static_cast<double>(g.batch * g.size);
   const bool past_caches = output_goes_past_caches<T>(g);
-  two_passes<Sums>(
-      g, threads,
-      [&](const Share& share, Sums* sums) {
-        double totals[2 * kRun];
-        sum_channels<T, 2>(
-            g, share, {grad, x}, mean + share.first,
-            [&](int64_t at, int64_t n, Vector<T> center) {
-              const Vector<T> d = load_some(grad + at, n, T(0));
-              return Terms<T, 2>{{d, d * (load_some(x + at, n, T(0)) - center)}};
-            },
-            totals);
-        for (int64_t i = 0; i < share.end - share.first; ++i)
-          sums[i] = {totals[2 * i], totals[2 * i + 1]};
-      },
-      [](Sums& sums, const Sums& more) {
-        sums.grad += more.grad;
-        sums.product += more.product;
-      },
-      [&](const Share& share, const Sums* sums, bool is_first) {
-        // grad_x = factor * grad - slope * (x - mean) - shift
-        T factor[kRun], slope[kRun], shift[kRun];
-        for (int64_t i = 0, c = share.first; c < share.end; ++i, ++c) {
-          const double deviation = static_cast<double>(inv_std[c]);
-          const double scale = (weight ? static_cast<double>(weight[c]) : 1) * deviation;
-          const double sum = sums[i].product * deviation;
-          factor[i] = static_cast<T>(scale);
-          slope[i] = static_cast<T>(scale * deviation * (sum / count));
-          shift[i] = static_cast<T>(scale * (sums[i].grad / count));
-          if (is_first) {
-            grad_bias[c] = static_cast<T>(sums[i].grad);
-            grad_weight[c] = static_cast<T>(sum);
+  with_gradient(grad, y, [&](auto grad_at) {
+    two_passes<Sums>(
+        g, threads,
+        [&](const Share& share, Sums* sums) {
+          double totals[2 * kRun];
+          sum_channels<T, 2>(
+              g, share, {grad, x, y ? y : x}, mean + share.first,
+              [&](int64_t at, int64_t n, Vector<T> center) {
+                const Vector<T> d = grad_at(at, n);
+                return Terms<T, 2>{{d, d * (load_some(x + at, n, T(0)) - center)}};
+              },
+              totals);
+          for (int64_t i = 0; i < share.end - share.first; ++i)
+            sums[i] = {totals[2 * i], totals[2 * i + 1]};
+        },
+        [](Sums& sums, const Sums& more) {
+          sums.grad += more.grad;
+          sums.product += more.product;
+        },
+        [&](const Share& share, const Sums* sums, bool is_first) {
+          // grad_x = factor * grad - slope * (x - mean) - shift
+          T factor[kRun], slope[kRun], shift[kRun];
+          for (int64_t i = 0, c = share.first; c < share.end; ++i, ++c) {
+            const double deviation = static_cast<double>(inv_std[c]);
+            const double scale = (weight ? static_cast<double>(weight[c]) : 1) * deviation;
+            const double sum = sums[i].product * deviation;
+            factor[i] = static_cast<T>(scale);
+            slope[i] = static_cast<T>(scale * deviation * (sum / count));
+            shift[i] = static_cast<T>(scale * (sums[i].grad / count));
+            if (is_first) {
+              grad_bias[c] = static_cast<T>(sums[i].grad);
+              grad_weight[c] = static_cast<T>(sum);
+            }
           }
-        }
-        RowWriter<T> writer(past_caches);
-        if (training)
-          write_channels<T, 4>(
-              g, share, {factor, slope, shift, mean + share.first},
-              [&](int64_t at, int64_t n, const Vector<T>* number) {
-                return number[0] * load_some(grad + at, n, T(0)) -
-                       (number[1] * (load_some(x + at, n, T(0)) - number[3]) + number[2]);
-              },
-              grad_x, writer);
-        else
-          write_channels<T, 1>(
-              g, share, {factor},
-              [&](int64_t at, int64_t n, const Vector<T>* number) {
-                return number[0] * load_some(grad + at, n, T(0));
-              },
-              grad_x, writer);
-      });
+          RowWriter<T> writer(past_caches);
+          if (training)
+            write_channels<T, 4>(
+                g, share, {factor, slope, shift, mean + share.first},
+                [&](int64_t at, int64_t n, const Vector<T>* number) {
+                  return number[0] * grad_at(at, n) -
+                         (number[1] * (load_some(x + at, n, T(0)) - number[3]) + number[2]);
+                },
+                grad_x, writer);
+          else
+            write_channels<T, 1>(
+                g, share, {factor},
+                [&](int64_t at, int64_t n, const Vector<T>* number) {
+                  return number[0] * grad_at(at, n);
+                },
+                grad_x, writer);
+        });
+  });
 }
 
 // As many elements as a vector holds doubles.
@@ -556,20 +584,22 @@ int normalize(Dtype dtype, const void* x, const void* mean, const void* var, con
 }
 
 void batch_norm_backward(Dtype dtype, const void* grad, const void* x, const void* mean,
-                         const void* inv_std, const void* weight, bool training,
+                         const void* inv_std, const void* weight, bool training, const void* y,
                          const NormGeometry* g, void* grad_x, void* grad_weight, void* grad_bias,
                          int threads) {
   const FloatMode mode(dtype);
   if (dtype == kFloat32)
     backward(static_cast<const float*>(grad), static_cast<const float*>(x),
              static_cast<const float*>(mean), static_cast<const float*>(inv_std),
-             static_cast<const float*>(weight), training, *g, static_cast<float*>(grad_x),
-             static_cast<float*>(grad_weight), static_cast<float*>(grad_bias), threads);
+             static_cast<const float*>(weight), training, static_cast<const float*>(y), *g,
+             static_cast<float*>(grad_x), static_cast<float*>(grad_weight),
+             static_cast<float*>(grad_bias), threads);
   else
     backward(static_cast<const double*>(grad), static_cast<const double*>(x),
              static_cast<const double*>(mean), static_cast<const double*>(inv_std),
-             static_cast<const double*>(weight), training, *g, static_cast<double*>(grad_x),
-             static_cast<double*>(grad_weight), static_cast<double*>(grad_bias), threads);
+             static_cast<const double*>(weight), training, static_cast<const double*>(y), *g,
+             static_cast<double*>(grad_x), static_cast<double*>(grad_weight),
+             static_cast<double*>(grad_bias), threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -367,29 +367,31 @@ FASTDL_INLINE bool are_held(Vector<int64_t> beyond) {
   return held;
 }
 
-// Whether windows of 2x2 side by side may have made an output of this size, in rows of a vector at
+// Whether windows of 2x2 side by side may have made an output of this size, in rows of half a vector at
 // least that the writer takes in pairs.
 template <class T>
 FASTDL_INLINE bool may_be_pairs(const AdaptiveGeometry& g) {
-  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && g.out_w >= kLanes<T> &&
+  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && 2 * g.out_w >= kLanes<T> &&
          2 * g.width <= RowWriter<T>::kLongest && g.height * g.width < int64_t{1} << 31;
 }
 
-// The two rows under a row of windows; whether all indices are in their windows.
+// The two rows under a row of windows, and up to two vectors beyond; whether all indices are in their
+// windows.
 //
 //   out[2i + a, 2j + b] = grad[i, j] if index[i, j] = (2i + a) W + 2j + b else 0
-template <class T>
+template <class T, bool is_short>
 bool spread_pairs(const AdaptiveGeometry& g, const T* grad, const int64_t* indices, int64_t i,
                   T* out) {
   const auto width = static_cast<Integer<T>>(g.width);
+  const int64_t count = is_short ? g.out_w : kLanes<T>;
   IntegerVector<T> inside = iota<T>() >= 0;
   Vector<int64_t> beyond{};
   for (int64_t j = 0; j < g.out_w; j += kLanes<T>) {
-    j = min(j, g.out_w - kLanes<T>);
-    const IntegerVector<T> place =
-        load_indices<T>(indices + j, kLanes<T>, &beyond) -
-        (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
-    const Vector<T> value = load(grad + j);
+    j = min(j, g.out_w - count);
+    IntegerVector<T> place = load_indices<T>(indices + j, count, &beyond) -
+                             (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
+    if (is_short) place = iota<T>() < static_cast<Integer<T>>(count) ? place : 0;
+    const Vector<T> value = load_some(grad + j, count, T(0));
     IntegerVector<T> found{};
     T* to = out + 2 * j;
     for (int a = 0; a < 2; ++a, to += g.width) {
@@ -414,10 +416,11 @@ int64_t max_pairs_backward(const T* grad, const int64_t* indices, const Adaptive
   const int64_t size = g.height * g.width;
   RowWriter<T> writer(past_caches);
   writer.start(out + begin * size, (end - begin) * size);
+  const auto spread = g.out_w < kLanes<T> ? spread_pairs<T, true> : spread_pairs<T, false>;
   for (int64_t plane = begin; plane < end; ++plane) {
     for (int64_t i = 0; i < g.out_h; ++i) {
       const int64_t row = (plane * g.out_h + i) * g.out_w;
-      if (!spread_pairs(g, grad + row, indices + row, i, writer.next(2 * g.width, 0)))
+      if (!spread(g, grad + row, indices + row, i, writer.next(2 * g.width, 2 * kLanes<T>)))
         return plane;
       writer.done(2 * g.width);
     }
@@ -428,131 +431,187 @@ int64_t max_pairs_backward(const T* grad, const int64_t* indices, const Adaptive
   }
   return end;
 }
-// A row of windows, each with the place of its index, index - (2i - p) W - (2j - p): a W + b where tap
-// (a, b) was the largest.
+// Lanes 1, 2, ... of a, and lane 0 of b.
 template <class T>
-struct WindowRow {
-  static constexpr int64_t kLongest = RowWriter<T>::kLongest / 2;
-  static constexpr int64_t kMargin = kLanes<T>;  // on either side, of windows that hold nothing
-  Integer<T> places[kLongest + 3 * kMargin];
-  T values[kLongest + 3 * kMargin];
+FASTDL_INLINE Vector<T> next_lanes(Vector<T> a, Vector<T> b) {
+  if constexpr (kLanes<T> == 2) return FASTDL_SHUFFLE(T, a, b, 1, 2);
+  else if constexpr (kLanes<T> == 4) return FASTDL_SHUFFLE(T, a, b, 1, 2, 3, 4);
+  else if constexpr (kLanes<T> == 8) return FASTDL_SHUFFLE(T, a, b, 1, 2, 3, 4, 5, 6, 7, 8);
+  else
+    return FASTDL_SHUFFLE(T, a, b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+}
 
-  WindowRow() {
-    for (int64_t j = 0; j < kLongest + 3 * kMargin; ++j) places[j] = -1, values[j] = 0;
-  }
-  // Whether every index is a number that a place can hold.
-  bool read(const T* grad, const int64_t* indices, int64_t corner, int64_t count) {
-    Vector<int64_t> beyond{};
-    for (int64_t j = 0; j < count; j += kLanes<T>) {
-      const int64_t left = count - j;
-      IntegerVector<T> place = load_indices<T>(indices + j, left, &beyond) -
-                               (iota<T>() * 2 + static_cast<Integer<T>>(corner + 2 * j));
-      if (left < kLanes<T>) place = iota<T>() < static_cast<Integer<T>>(left) ? place : -1;
-      store(places + kMargin + j, place);
-      store(values + kMargin + j, load_some(grad + j, left, T(0)));
-    }
-    return are_held(beyond);
-  }
-};
-
-// Planes whose windows are kernel x kernel with stride 2 and padding pad.
-template <class T, int kernel, int pad>
+// Planes whose windows are 3x3 with stride 2 and padding pad. Down first, then across: where t[a][b][j]
+// is what window j gives its tap (a, b), 0 but for one of them, and tap[b][j] a row's sum of such,
+//
+//   row 2i - p:      tap[b] = t[0][b] of windows i + t[2][b] of windows i - 1
+//   row 2i - p + 1:  tap[b] = t[1][b] of windows i
+//   columns 2j - p + 1, 2j - p + 2 of both:  tap[1][j], tap[2][j] + tap[0][j + 1]
+template <class T, int pad>
 class SpreadWindows {
  public:
-  explicit SpreadWindows(const AdaptiveGeometry& g) : g_(g) {}
+  explicit SpreadWindows(const AdaptiveGeometry& g)
+      : g_(g),
+        width_(splat_integer(g.width)),
+        row_1_(splat_integer(g.width - 1)),
+        row_2_(splat_integer(2 * g.width - 1)) {}
 
   // Whether the first rows of windows are such, in an output whose rows fit.
   static bool serves(const AdaptiveGeometry& g, const int64_t* indices) {
     auto fits = [](int64_t size, int64_t windows) {
-      return size > kernel && 2 * (windows - 1) - pad < size && size + pad <= 2 * windows + 2;
+      return size > 3 && 2 * (windows - 1) - pad < size && size + pad <= 2 * windows + 2;
     };
     if (!fits(g.height, g.out_h) || !fits(g.width, g.out_w) || g.out_w < 2 * kLanes<T> ||
-        g.height * g.width >= int64_t{1} << 31 || g.width > RowWriter<T>::kLongest - kLanes<T>)
+        g.height * g.width >= int64_t{1} << 30 || g.width > kWidest)
       return false;
     bool inside = true;
     for (int64_t i = 0; i < min(g.out_h, 2); ++i)
       for (int64_t j = 0; j < g.out_w; ++j) {
-        const int64_t place = indices[i * g.out_w + j] - (2 * i - pad) * g.width - (2 * j - pad);
-        bool found = false;
-        for (int a = 0; a < kernel; ++a)
-          found |= place - a * g.width >= 0 && place - a * g.width < kernel;
-        inside &= found;
+        const int64_t column = tap_column(g, indices[i * g.out_w + j] - corner(g, i) - 2 * j);
+        inside &= 0 <= column && column < 3;
       }
     return inside;
   }
 
   // False, and nothing of use is written, where an index is not in its window.
   bool run(const T* grad, const int64_t* indices, RowWriter<T>& writer) {
-    IntegerVector<T> hits{};
-    int64_t read = 0, hit = 0;
-    for (int64_t y = 0; y < g_.height; ++y) {
-      const int64_t i = (y + pad) / 2;  // the windows that begin last
-      for (; read <= min(i, g_.out_h - 1); ++read)
-        if (!rows_[read % 2].read(grad + read * g_.out_w, indices + read * g_.out_w,
-                                  (2 * read - pad) * g_.width - pad, g_.out_w))
-          return false;
-      const int a = static_cast<int>((y + pad) % 2);
-      const bool before = i > 0 && a + 2 < kernel, here = i < g_.out_h;
-      const WindowRow<T>&row = rows_[i % 2], &row_before = rows_[(i + 1) % 2];
-      T* to = writer.next(g_.width, kLanes<T>);
-      if (before && here) write_row<2>({&row_before, &row}, {a + 2, a}, to, &hits);
-      else if (here) write_row<1>({&row}, {a}, to, &hits);
-      else if (before) write_row<1>({&row_before}, {a + 2}, to, &hits);
-      else memset(to, 0, static_cast<size_t>(g_.width) * sizeof(T));
-      writer.done(g_.width);
+    inside_ = iota<T>() >= 0, beyond_ = Vector<int64_t>{};
+    bool all = true;
+    for (int64_t i = 0; i <= g_.out_h; ++i, grad += g_.out_w, indices += g_.out_w) {
+      const int64_t y = 2 * i - pad;
+      const bool has_upper = y >= 0 && y < g_.height, has_lower = y + 1 < g_.height;
+      const int64_t size = (has_upper + has_lower) * g_.width;
+      if (size == 0) continue;
+      T* to = writer.next(size, kSlack);
+      T* upper = has_upper ? to : unseen_;
+      T* lower = has_lower ? to + size - g_.width : unseen_;
+      if (i == g_.out_h) {
+        spread<false>(grad, indices, i, upper, lower);
+      } else {
+        spread<true>(grad, indices, i, upper, lower);
+        all &= ends_are_inside(indices, i);
+      }
+      writer.done(size);
     }
-    for (int lane = 0; lane < kLanes<T>; ++lane) hit += hits[lane];
-    return hit == g_.out_h * g_.out_w;
+    for (int lane = 0; lane < kLanes<T>; ++lane) all &= inside_[lane] != 0;
+    return all && are_held(beyond_);
   }
 
  private:
-  // A row of the output, from one tap row of each of some rows of windows.
-  template <int rows>
-  void write_row(const WindowRow<T>* const (&windows)[rows], const int (&tap_row)[rows], T* to,
-                 IntegerVector<T>* hits) const {
-    for (int64_t x = 0; x < g_.width; x += 2 * kLanes<T>) {
-      Vector<T> even{}, odd{};
-      IntegerVector<T> hits_even{}, hits_odd{};
-      for (int r = 0; r < rows; ++r) {
-        const auto tap = static_cast<Integer<T>>(tap_row[r] * g_.width);
-        add_taps<0>(*windows[r], tap, x / 2, &even, &hits_even);
-        add_taps<1>(*windows[r], tap, x / 2, &odd, &hits_odd);
-      }
-      const auto left = static_cast<Integer<T>>(g_.width - x);
-      if (left < 2 * kLanes<T>) {  // what lies beyond the row is no hit
-        hits_even = iota<T>() * 2 < left ? hits_even : 0;
-        hits_odd = iota<T>() * 2 + 1 < left ? hits_odd : 0;
-      }
-      *hits -= hits_even + hits_odd;
-      store(to + x, low_pairs<T>(even, odd));
-      if (left > kLanes<T>) store(to + x + kLanes<T>, high_pairs<T>(even, odd));
-    }
+  static constexpr int64_t kWidest = RowWriter<T>::kLongest / 2;
+  static constexpr int64_t kSlack = 2 * kLanes<T>;  // a row ends with two whole vectors
+
+  // Of each window's taps in a row, or of two rows' sum.
+  struct Taps {
+    Vector<T> tap[3];
+  };
+
+  // The index of tap (0, 0) of windows i, before the first column's step.
+  static int64_t corner(const AdaptiveGeometry& g, int64_t i) {
+    return (2 * i - pad) * g.width - pad;
+  }
+  // The column of the tap at a W + b from the window's corner.
+  static int64_t tap_column(const AdaptiveGeometry& g, int64_t place) {
+    return place - (place >= g.width ? g.width : 0) - (place >= 2 * g.width ? g.width : 0);
   }
 
-  // What columns 2j + parity, 2(j + 1) + parity, ... get of a tap row; each hit counts -1.
-  template <int parity>
-  FASTDL_INLINE void add_taps(const WindowRow<T>& row, Integer<T> tap_row, int64_t j,
-                              Vector<T>* sum, IntegerVector<T>* hits) {
-#pragma GCC unroll 4
-    for (int b = kernel - 1; b >= 0; --b) {
-      if ((parity + pad - b) % 2) continue;
-      const int64_t at = WindowRow<T>::kMargin + j + (parity + pad - b) / 2;
-      const IntegerVector<T> hit = load(row.places + at) == tap_row + b;
-      *sum += hit ? load(row.values + at) : Vector<T>{};
-      *hits += hit;
+  static IntegerVector<T> splat_integer(int64_t value) {
+    return static_cast<Integer<T>>(value) - IntegerVector<T>{};
+  }
+  // Whether the taps of a row's first and last window are in the plane.
+  bool ends_are_inside(const int64_t* indices, int64_t i) const {
+    const int64_t first = corner(g_, i), end = g_.out_w - 1;
+    return tap_column(g_, indices[0] - first) >= pad &&
+           2 * end - pad + tap_column(g_, indices[end] - first - 2 * end) < g_.width;
+  }
+
+  // Writes the two rows from 2i - pad on, from windows i if there are any, and what windows i - 1 left
+  // for the upper one.
+  template <bool has_windows>
+  void spread(const T* grad, const int64_t* indices, int64_t i, T* upper, T* lower) {
+    const int64_t first = corner(g_, i), top = 2 * i - pad;
+    const auto low = static_cast<Integer<T>>(max(0, -top) * g_.width);
+    const auto high = static_cast<Integer<T>>(min(3, g_.height - top) * g_.width);
+    const bool is_cut = top < 0 || top + 3 > g_.height;
+    Vector<int64_t> beyond = beyond_;
+    IntegerVector<T> inside = inside_;
+    Taps above{}, below{}, begin{};  // the vector before this one, and the lower row's first
+    Vector<T> begin_next{};
+    T corners[2] = {};
+    upper += 1 - pad, lower += 1 - pad;
+    for (int64_t j = 0; j < g_.out_w; j += kLanes<T>) {
+      Taps taps[3] = {};
+      if constexpr (has_windows) {
+        const int64_t left = g_.out_w - j;
+        IntegerVector<T> place = load_indices<T>(indices + j, left, &beyond) -
+                                 (iota<T>() * 2 + static_cast<Integer<T>>(first + 2 * j));
+        if (left < kLanes<T>) place = iota<T>() < static_cast<Integer<T>>(left) ? place : low;
+        if (is_cut) inside &= (place >= low) & (place < high);
+        find_taps(place, load_some(grad + j, left, T(0)), taps, &inside);
+      }
+      Taps sum;
+      for (int b = 0; b < 3; ++b) {
+        sum.tap[b] = taps[0].tap[b] + load(left_[b] + j);
+        store(left_[b] + j, taps[2].tap[b]);
+      }
+      if (j == 0) {
+        corners[0] = sum.tap[0][0], corners[1] = taps[1].tap[0][0];
+      } else {
+        if (j == kLanes<T>) begin = below, begin_next = taps[1].tap[0];
+        write_pairs(above, sum.tap[0], upper + 2 * (j - kLanes<T>));
+        write_pairs(below, taps[1].tap[0], lower + 2 * (j - kLanes<T>));
+      }
+      above = sum, below = taps[1];
     }
+    const int64_t last = (g_.out_w - 1) / kLanes<T> * kLanes<T>;
+    write_pairs(above, Vector<T>{}, upper + 2 * last);
+    write_pairs(below, Vector<T>{}, lower + 2 * last);
+    // The upper row's last vectors may have gone over the lower row's first.
+    if (last > 0) write_pairs(begin, begin_next, lower);
+    if (pad == 0) upper[-1] = corners[0], lower[-1] = corners[1];
+    const int64_t held = 2 * g_.out_w + 1 - pad;  // columns that windows hold; one more at most
+    if (held < g_.width) upper[held - (1 - pad)] = lower[held - (1 - pad)] = 0;
+    beyond_ = beyond, inside_ = inside;
+  }
+
+  // Each value at the tap that `place` = a W + b means.
+  inline __attribute__((always_inline)) void find_taps(IntegerVector<T> place, Vector<T> value,
+                                                       Taps (&taps)[3],
+                                                       IntegerVector<T>* inside) const {
+    const IntegerVector<T> from_1 = place > row_1_, from_2 = place > row_2_;
+    const IntegerVector<T> column = place - (from_1 & width_) - (from_2 & width_);
+    const auto bits = (IntegerVector<T>)value;
+    const IntegerVector<T> rows[3] = {bits & ~from_1, bits & (from_1 ^ from_2), bits & from_2};
+    IntegerVector<T> found{};
+    for (int b = 0; b < 3; ++b) {
+      const IntegerVector<T> is_column = column == b;
+      found |= is_column;
+      for (int a = 0; a < 3; ++a) taps[a].tap[b] = (Vector<T>)(rows[a] & is_column);
+    }
+    *inside &= found;
+  }
+
+  // Columns of windows side by side: the middle one of each, and what it shares with the next.
+  FASTDL_INLINE void write_pairs(const Taps& row, Vector<T> next, T* to) {
+    const Vector<T> shared = row.tap[2] + next_lanes<T>(row.tap[0], next);
+    store(to, low_pairs<T>(row.tap[1], shared));
+    store(to + kLanes<T>, high_pairs<T>(row.tap[1], shared));
   }
 
   const AdaptiveGeometry& g_;
-  WindowRow<T> rows_[2];
+  const IntegerVector<T> width_, row_1_, row_2_;  // W; a place beyond is in row 1, in row 2
+  IntegerVector<T> inside_{};  // whether all indices of a lane were in their windows
+  Vector<int64_t> beyond_{};
+  T left_[3][kWidest + kLanes<T>] = {};  // t[2] of the windows before
+  T unseen_[kWidest + kSlack + 1];       // for rows beyond the plane
 };
 
 // Planes from `begin` on; ends before `end` at one where an index is not in its window.
-template <class T, int kernel, int pad>
+template <class T, int pad>
 int64_t spread_planes(const T* grad, const int64_t* indices, const AdaptiveGeometry& g,
                       int64_t begin, int64_t end, bool past_caches, T* out) {
   const int64_t size = g.height * g.width, windows = g.out_h * g.out_w;
-  SpreadWindows<T, kernel, pad> spread(g);
+  SpreadWindows<T, pad> spread(g);
   RowWriter<T> writer(past_caches);
   writer.start(out + begin * size, (end - begin) * size);
   for (int64_t plane = begin; plane < end; ++plane)
@@ -563,9 +622,9 @@ int64_t spread_planes(const T* grad, const int64_t* indices, const AdaptiveGeome
 // The one of `spread_planes` that serves windows like those of the first plane, or null.
 template <class T>
 auto pick_spread(const int64_t* indices, const AdaptiveGeometry& g) {
-  if (SpreadWindows<T, 3, 1>::serves(g, indices)) return spread_planes<T, 3, 1>;
-  if (SpreadWindows<T, 3, 0>::serves(g, indices)) return spread_planes<T, 3, 0>;
-  return static_cast<decltype(&spread_planes<T, 3, 0>)>(nullptr);
+  if (SpreadWindows<T, 1>::serves(g, indices)) return spread_planes<T, 1>;
+  if (SpreadWindows<T, 0>::serves(g, indices)) return spread_planes<T, 0>;
+  return static_cast<decltype(&spread_planes<T, 0>)>(nullptr);
 }
 
 // A buffer in the first-level cache over a part of an output that begins as zeros. It moves down the

@@ -35,6 +35,14 @@ FASTDL_INLINE void prefetch_all(const T* row, int64_t size) {
     __builtin_prefetch(from + at);
 }
 
+// Asks for the lines of `count` elements from p on, in a loop over a row that goes on to the next.
+template <int64_t count, class T>
+FASTDL_INLINE void prefetch_next(const T* p) {
+#pragma GCC unroll 8
+  for (int64_t at = 0; at < count * static_cast<int64_t>(sizeof(T)); at += kLine)
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + at);
+}
+
 // A non-temporal store to an aligned address, where there is one.
 template <class T>
 FASTDL_INLINE void stream(T* p, Vector<T> v) {
@@ -119,7 +127,7 @@ class RowWriter {
     end_ = out + size;
   }
 
-  // Where the next `count` elements go. Up to `slack` (a vector at most) beyond them may be
+  // Where the next `count` elements go. Up to `slack` (two vectors at most) beyond them may be
   // overwritten.
   T* next(int64_t count, int64_t slack) {
     if (past_caches_) {
@@ -163,7 +171,7 @@ class RowWriter {
   T* end_ = nullptr;
   bool in_place_ = false;
   int64_t filled_ = 0;  // elements in the buffer, that follow out_
-  alignas(64) T buffer_[kRoom + 64 / sizeof(T)];
+  alignas(64) T buffer_[kRoom + 128 / sizeof(T)];
 };
 
 }  // namespace fastdl::FASTDL_ISA

@@ -24,7 +24,8 @@ def normal(shape: Sequence[int], dtype: Any = np.float64, seed: int = 0) -> np.n
 
 def truth(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """What the reference backend makes of the same call in float64."""
-    return function(*map(_upcast, args), **options, backend="reference")
+    wide = {name: _upcast(value) for name, value in options.items()}
+    return function(*map(_upcast, args), **wide, backend="reference")
 
 
 def _upcast(value: Any) -> Any:

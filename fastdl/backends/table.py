@@ -295,6 +295,7 @@ class Backend(Protocol):
         inv_std: Array,
         weight: Array | None,
         training: bool,
+        y: Array | None,
         grad_x: Array,
         grad_weight: Array,
         grad_bias: Array,
@@ -303,7 +304,8 @@ class Backend(Protocol):
 
         ``grad_bias = sum(grad)``, ``grad_weight = sum(grad * x_hat)``; in training
         ``grad_x = weight * inv_std * (grad - grad_bias/M - x_hat * grad_weight/M)``,
-        in evaluation ``grad_x = weight * inv_std * grad``. grad, x, grad_x
+        in evaluation ``grad_x = weight * inv_std * grad``. Where y, relu's result
+        if it was the activation, is 0, grad counts as 0. grad, x, y, grad_x
         (N,C,S), the others (C,); weight None means ones.
         """
 

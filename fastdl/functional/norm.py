@@ -186,14 +186,16 @@ def batch_norm_backward(
     weight: ArrayLike | None = None,
     training: bool = True,
     *,
+    y: ArrayLike | None = None,
     backend: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `batch_norm` (without activation) with respect to x, weight and bias.
+    """Gradients of `batch_norm`, alone or followed by relu, with respect to x, weight and bias.
 
     With ``x_hat = (x - mean) * inv_std`` and M values in a channel:
     ``grad_bias = sum(grad)``, ``grad_weight = sum(grad * x_hat)``, in training
     ``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``,
-    in evaluation ``grad_x = weight * inv_std * grad``.
+    in evaluation ``grad_x = weight * inv_std * grad``. After relu, grad is zero
+    where y is.
 
     Parameters
     ----------
@@ -207,6 +209,9 @@ def batch_norm_backward(
         As it was given to `batch_norm`.
     training : bool, default True
         As it was given to `batch_norm`.
+    y : array like grad, optional
+        What `batch_norm` returned with ``activation="relu"``. Without it there was no
+        activation.
     backend : str, optional
         The backend that computes; see `fastdl.backends`.
 
@@ -246,6 +251,10 @@ def batch_norm_backward(
     mean = shaped_floats("mean", mean, grad.dtype, channels)
     inv_std = shaped_floats("inv_std", inv_std, grad.dtype, channels)
     weight = optional_floats("weight", weight, grad.dtype, channels)
+    if y is not None:
+        y = floats("y", y, grad.dtype)
+        check_shape("y", y, grad.shape)
+        y = dense(kernels, y).reshape(flat)
     grad_x = empty(grad.shape, grad.dtype, grad)
     if not grad.size:
         return grad_x, np.zeros(channels, grad.dtype), np.zeros(channels, grad.dtype)
@@ -257,6 +266,7 @@ def batch_norm_backward(
         dense(kernels, inv_std),
         dense(kernels, weight),
         bool(training),
+        y,
         grad_x.reshape(flat),
         grad_weight,
         grad_bias,

@@ -30,6 +30,12 @@ class Elementwise(Bound):
         self._apply(x, out)
         return out
 
+    @property
+    def output(self) -> Array:
+        """The latest output."""
+        out: Array = self._recall()
+        return out
+
     def keep(self, out: Array, kernels: Backend) -> None:
         """Take ``out`` for the latest output: another layer applied this activation."""
         if kernels is not self._kernels or not self._is_plain(out, self._x_shape, self._dtype):

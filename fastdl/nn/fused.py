@@ -9,7 +9,8 @@ takes the normalisation that follows into its weights::
 
 ReLU and max pooling change places: ``max(relu(x)) = relu(max(x))``. The kernel
 before applies ReLU, for nothing; the gradient passes through it after the
-pooling, where there are fewer values.
+pooling, where there are fewer values. Where ReLU comes right after a normalisation,
+that one's gradient takes it along.
 """
 
 from __future__ import annotations
@@ -81,20 +82,23 @@ class Fused:
         return out
 
     def backward(self, grad: Array) -> Array:
-        grad = self._backward_to_first(grad)
-        return self.layers[0].backward(grad)
+        grad = self._backward_to_conv(grad)
+        return grad if self._conv is None else self._conv.backward(grad)
 
     def backward_params(self, grad: Array) -> None:
-        grad = self._backward_to_first(grad)
-        self.layers[0].backward_params(grad)
+        grad = self._backward_to_conv(grad)
+        if self._conv is not None:
+            self._conv.backward_params(grad)
 
-    def _backward_to_first(self, grad: Array) -> Array:
+    def _backward_to_conv(self, grad: Array) -> Array:
         self._see()
+        if self._norm is not None and self._pool is None and isinstance(self._activation, ReLU):
+            return self._norm.backward_rectified(grad, self._activation.output)
         if self._activation is not None:
             grad = self._activation.backward(grad)
         if self._pool is not None:
             grad = self._pool.backward(grad)
-        if self._conv is not None and self._norm is not None:
+        if self._norm is not None:
             grad = self._norm.backward(grad)
         return grad
 

@@ -98,7 +98,13 @@ class BatchNorm(Bound):
         tracked[()] = tracked.item() + 1  # a tenth of the time of += 1
         return out
 
-    def _differentiate(self, grad: Array) -> Array:
+    def backward_rectified(self, grad: Array, y: Array) -> Array:
+        """`backward` where ReLU followed, whose output was ``y``."""
+        if not self._is_plain(grad, self._out_shape, self._dtype):
+            grad = self._admit_grad(grad)
+        return self._differentiate(grad, y.reshape(self._flat))
+
+    def _differentiate(self, grad: Array, y: Array | None = None) -> Array:
         x, mean, inv_std, training = self._saved
         grad_x, weight = self._empty(self._x_shape, self._dtype), self._affine("weight")
         if weight is None:
@@ -106,7 +112,7 @@ class BatchNorm(Bound):
         else:
             grad_weight, grad_bias = self._grad("weight"), self._grad("bias")
         self._kernels.batch_norm_backward(
-            grad.reshape(self._flat), x, mean, inv_std, weight, training,
+            grad.reshape(self._flat), x, mean, inv_std, weight, training, y,
             grad_x.reshape(self._flat), grad_weight, grad_bias,
         )  # fmt: skip
         return grad_x

@@ -122,7 +122,7 @@ LARGE_CONV = [
         for channels, stride in product((1, 3, 8, 16, 17, 33, 64), (1, 2))
     ),
     *(
-        Conv((2, 5, 4, width), (5, 1, 3, 3), stride=stride, padding=1, groups=5)
+        Conv((2, 2, 4, width), (2, 1, 3, 3), stride=stride, padding=1, groups=2)
         for width, stride in product((1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 34, 50), (1, 2))
     ),
     *(
@@ -145,6 +145,17 @@ LARGE_CONV = [
     Conv((2, 17, 11, 12), (17, 1, 5, 5), padding=2, groups=17),
     Conv((2, 9, 11, 12), (9, 1, 7, 7), stride=2, padding=3, groups=9),
     Conv((1, 9, 14, 15), (9, 1, 3, 3), padding=2, dilation=2, groups=9),
+    # In lanes of channels: rows of every length, several strips of rows, columns that no window reads,
+    # more taps than its tables hold.
+    *(
+        Conv((2, 9, 5, width), (9, 1, kernel, kernel), stride, kernel // 2, groups=9)
+        for kernel, stride in ((3, 1), (3, 2), (5, 1), (5, 2))
+        for width in range(1, 19, 2)
+    ),
+    Conv((1, 10, 67, 70), (10, 1, 3, 3), stride=2, padding=1, groups=10),
+    Conv((1, 8, 8, 10), (8, 1, 2, 3), stride=2, groups=8),
+    Conv((2, 20, 6, 7), (20, 1, 1, 1), stride=2, groups=20),
+    Conv((1, 9, 9, 10), (9, 1, 8, 9), padding=4, groups=9),
     Conv((1, 6, 9, 10), (18, 1, 3, 3), padding=1, groups=6),
     Conv((2, 32, 9, 9), (48, 8, 3, 3), padding=1, groups=4),
     Conv((1, 34, 8, 9), (34, 17, 3, 3), stride=2, padding=1, groups=2),

@@ -1,4 +1,4 @@
-"""Outputs that the compiled kernels write past the caches: the same as in small pieces."""
+"""Outputs that kernels write past the caches: the same as in small pieces."""
 
 from __future__ import annotations
 
@@ -33,14 +33,23 @@ KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.skipif(
-    fastdl.available_backends()["compiled"] is not None, reason="the compiled backend is not here"
-)
+#: Those that the jit backend writes so.
+JIT_KERNELS = ["relu", "normalize"]
+
+CASES = [
+    *(("compiled", name) for name in KERNELS),
+    *(("jit", name) for name in JIT_KERNELS),
+]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", KERNELS)
-def test_pieces_agree(name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("backend", "name"), CASES)
+def test_pieces_agree(backend: str, name: str, shape: tuple[int, ...]) -> None:
+    missing = fastdl.available_backends()[backend]
+    if missing is not None:
+        pytest.skip(missing)
     x = normal(shape, np.float32)
-    with fastdl.use_backend("compiled"):
+    with fastdl.use_backend(backend):
         found = KERNELS[name](x)
         pieces = [KERNELS[name](x[i : i + 1]) for i in range(len(x))]
     assert_same(found, np.concatenate(pieces))

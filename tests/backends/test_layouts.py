@@ -214,8 +214,9 @@ def test_batch_norm(
     assert_close(fastdl.batch_norm(*args, backend=backend), expected, dtype)
     grad = grad_layout(normal(shape, dtype, 6))
     args = (grad, x, mean, var, weight, training)
-    expected = truth(fastdl.batch_norm_backward, *args)
-    assert_close(fastdl.batch_norm_backward(*args, backend=backend), expected, dtype)
+    y = grad_layout(normal(shape, dtype, 7))
+    expected = truth(fastdl.batch_norm_backward, *args, y=y)
+    assert_close(fastdl.batch_norm_backward(*args, y=y, backend=backend), expected, dtype)
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax", "log_softmax"])

@@ -44,8 +44,9 @@ def _check(shape: Shape, dtype: Any, training: bool, backend: str) -> None:
         assert_same(mine[1:3], (running_mean, running_var))
     grad = normal(shape, dtype, 6)
     args = (grad, x, *(statistic.astype(dtype) for statistic in expected[1:]), weight, training)
-    found = fastdl.batch_norm_backward(*args, backend=backend)
-    assert_close(found, truth(fastdl.batch_norm_backward, *args), dtype, slack=2)
+    for y in (None, normal(shape, dtype, 7)):
+        found = fastdl.batch_norm_backward(*args, y=y, backend=backend)
+        assert_close(found, truth(fastdl.batch_norm_backward, *args, y=y), dtype, slack=2)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -136,6 +137,36 @@ def test_finite_differences(training: bool, weighted: bool, backend: str) -> Non
         )
 
     assert_gradients(forward, backward, x, weight if weighted else np.ones(2), bias)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_finite_differences_with_relu(training: bool, backend: str) -> None:
+    x, mean, var, weight, bias = _arrays((2, 2, 2, 3), np.float64)
+
+    def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, **options: Any) -> Any:
+        return fastdl.batch_norm(
+            x, mean.copy(), var.copy(), weight, bias, training, activation="relu",
+            backend=backend, **options,
+        )  # fmt: skip
+
+    def backward(grad: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Any:
+        y, saved_mean, inv_std = forward(x, weight, bias, return_stats=True)
+        return fastdl.batch_norm_backward(
+            grad, x, saved_mean, inv_std, weight, training, y=y, backend=backend
+        )
+
+    assert_gradients(forward, backward, x, weight, bias)
+
+
+def test_where_relu_gave_zero_there_is_no_gradient(dtype: type, backend: str) -> None:
+    x, mean, var, *_ = _arrays((2, 3, 4, 5), dtype)
+    y = normal(x.shape, dtype, 7)
+    y[0, 0, 0, 0] = np.nan
+    grad_x, _, grad_bias = fastdl.batch_norm_backward(
+        np.ones_like(x), x, mean, 1 / var, training=False, y=y, backend=backend
+    )
+    np.testing.assert_array_equal(grad_x == 0, y <= 0)
+    np.testing.assert_array_equal(grad_bias, np.sum(~(y <= 0), axis=(0, 2, 3)))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -83,6 +83,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "mean": normal((3,)),
         "inv_std": np.abs(normal((3,))) + 0.5,
         "weight": normal((3,), seed=1),
+        "y": normal(_IMAGE, seed=2),
     },
     "linear": lambda: {
         "x": normal((2, 3, 5)),

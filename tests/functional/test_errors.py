@@ -529,6 +529,8 @@ TABLE: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("batch_norm_backward", {"mean": normal((2,))}, ShapeError, r"^mean must have shape \(3,\), got \(2,\)$"),
     ("batch_norm_backward", {"inv_std": normal((2,))}, ShapeError, r"^inv_std must have shape \(3,\), got \(2,\)$"),
     ("batch_norm_backward", {"weight": normal((2,))}, ShapeError, r"^weight must have shape \(3,\), got \(2,\)$"),
+    ("batch_norm_backward", {"y": normal((2, 3, 4))}, ShapeError,
+     r"^y must have shape \(2, 3, 4, 5\), got \(2, 3, 4\)$"),
     ("batch_norm_backward", {"grad": normal((2,))}, ShapeError, r"^grad must have 2 or more dimensions"),
     # linear
     ("linear", {"x": normal((2, 3, 4))}, ShapeError,

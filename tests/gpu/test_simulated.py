@@ -52,6 +52,7 @@ def _back(value: Any) -> Any:
             {"activation": "relu", "return_stats": True},
         ),
         (fastdl.batch_norm_backward, (X, X, CHANNELS, CHANNELS, CHANNELS), {}),
+        (fastdl.batch_norm_backward, (X, X, CHANNELS, CHANNELS, None, True), {"y": -X}),
         (fastdl.cross_entropy, (normal((5, 6), np.float32), TARGET), {"reduction": "none"}),
         (
             fastdl.cross_entropy_backward,
@@ -67,7 +68,8 @@ def _back(value: Any) -> Any:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_arrays_on_the_gpu_stay_there(function: Any, args: Any, options: Any) -> None:
-    found = _back(function(*map(_moved, args), **options))
+    moved = {name: _moved(value) for name, value in options.items()}
+    found = _back(function(*map(_moved, args), **moved))
     assert_close(found, function(*args, **options, backend="reference"), np.float32, slack=2)
 
 

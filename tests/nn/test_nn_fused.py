@@ -40,6 +40,7 @@ NETS = {
     "conv norm": lambda r: [conv(r), norm(r)],
     "conv norm sigmoid": lambda r: [conv(r, bias=False), norm(r), nn.Sigmoid()],
     "conv norm relu pool": lambda r: [conv(r), norm(r, affine=False), nn.ReLU(), nn.MaxPool2d(2)],
+    "conv norm relu": lambda r: [conv(r), norm(r), nn.ReLU()],
     "norm relu": lambda r: [conv(r), nn.Sequential(norm(r), nn.ReLU())],
 }
 

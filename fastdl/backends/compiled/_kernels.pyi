@@ -122,6 +122,7 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,

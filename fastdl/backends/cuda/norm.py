@@ -16,6 +16,7 @@ from ..table import Activation
 from . import scalars
 from .arrays import DeviceArray, empty
 from .blocks import block_sum
+from .elementwise import relu_backward
 from .launch import THREADS, blocks_for, entry, kernel, processors
 from .target import cuda, load4, quotient, sqrt, store4
 
@@ -357,11 +358,15 @@ def batch_norm_backward(
     inv_std: DeviceArray,
     weight: DeviceArray | None,
     training: bool,
+    y: DeviceArray | None,
     grad_x: DeviceArray,
     grad_weight: DeviceArray,
     grad_bias: DeviceArray,
 ) -> None:
     """Gradients of batch normalisation."""
+    if y is not None:
+        relu_backward(grad, y, grad_x)
+        grad = grad_x
     batch, channels, size = grad.shape
     width = _width(size)
     _channel_sums(grad, (x, mean, inv_std), grad_bias, grad_weight)

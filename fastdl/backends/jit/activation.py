@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import for_range, get_or_insert_function
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, overload
 
 from ..table import Activation, Array
 from .arrays import flat
 from .compiling import compiled, contracted
 from .pool import run
-from .vectors import I64, alignment, data, lanes, load, mangled, vector_at, vector_type
+from .rows import Row, goes_past
+from .vectors import I64, lanes, mangled
 
 #: Codes of the activations inside of kernels.
 NONE, RELU, SIGMOID, TANH = range(4)
@@ -99,30 +100,34 @@ _by_precision(_tanh, _tanh_float32)
 
 
 @intrinsic
-def clear_negative(typing: Any, values: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
-    """``values[i] = 0 if values[i] < 0 else values[i]`` for whole vectors up to ``count``.
+def rectify(
+    typing: Any, x: Any, at: Any, count: Any, out: Any, past: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``out[at + i] = 0 if x[at + i] < 0 else x[at + i]``; out may be x.
 
     A choice between 0 and what is there already would become a store of some lanes, which takes
     many cycles on some processors; what is behind a fence is not known to be what is there.
     """
+    size = types.intp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = vector_type(signature.args[0].dtype, context)
-        pointer = data(context, builder, signature.args[0], args[0])
-        zero = ir.Constant(vector, None)
+        row = Row(context, builder, signature.args[0].dtype, args[2])
+        source = row.at(signature.args[0], args[0], args[1])
+        target = row.at(signature.args[3], args[3], args[1])
+        zero = ir.Constant(row.vector, None)
         fence = get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector]),
-            f"llvm.arithmetic.fence.{mangled(vector)}",
+            builder.module, ir.FunctionType(row.vector, [row.vector]),
+            f"llvm.arithmetic.fence.{mangled(row.vector)}",
         )  # fmt: skip
-        with for_range(builder, builder.sdiv(args[1], I64(vector.count))) as loop:
-            index = builder.mul(loop.index, I64(vector.count))
-            value = builder.call(fence, [load(builder, pointer, index, vector)])
-            value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
-            place = vector_at(builder, pointer, index, vector)
-            builder.store(value, place, align=alignment(vector))
+
+        def compute(first: Any, mask: Any) -> Any:
+            value = builder.call(fence, [row.read(source, first, mask)])
+            return builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+
+        row.each(target, args[4], compute)
         return context.get_dummy_value()
 
-    return types.void(values, types.intp), generate
+    return types.void(x, size, size, out, types.boolean), generate
 
 
 @intrinsic
@@ -144,10 +149,7 @@ def _sigmoid(x: Any) -> Any:
 def activate(kind: int, values: Array) -> None:
     """``values = f(values)``, one dimension, in place."""
     if kind == RELU:
-        count = lanes_of(values)
-        clear_negative(values, values.size // count * count)
-        for i in range(values.size // count * count, values.size):
-            values[i] = values.dtype.type(0) if values[i] < 0 else values[i]
+        rectify(values, 0, values.size, values, False)
     elif kind == SIGMOID:
         for i in range(values.size):
             values[i] = _sigmoid(values[i])
@@ -158,11 +160,8 @@ def activate(kind: int, values: Array) -> None:
 
 @compiled
 def _apply(kind: int, source: Array, target: Array) -> None:
-    """``target = f(source)``, which do not overlap."""
-    if kind == RELU:
-        for i in range(source.size):
-            target[i] = source.dtype.type(0) if source[i] < 0 else source[i]
-    elif kind == SIGMOID:
+    """``target = f(source)`` of a sigmoid or tanh; they do not overlap."""
+    if kind == SIGMOID:
         for i in range(source.size):
             target[i] = _sigmoid(source[i])
     else:
@@ -171,9 +170,13 @@ def _apply(kind: int, source: Array, target: Array) -> None:
 
 
 @compiled
-def _forward(start: int, stop: int, kind: int, in_place: bool, x: Array, out: Array) -> None:
+def _forward(
+    start: int, stop: int, kind: int, in_place: bool, past: bool, x: Array, out: Array
+) -> None:
     first, last = start * BLOCK, min(stop * BLOCK, x.size)
-    if in_place:
+    if kind == RELU:
+        rectify(x, first, last - first, out, past)
+    elif in_place:
         activate(kind, out[first:last])
     else:
         _apply(kind, x[first:last], out[first:last])
@@ -212,7 +215,8 @@ def blocks(size: int) -> int:
 
 def _run_forward(kind: int, x: Array, out: Array) -> None:
     in_place = x.ctypes.data == out.ctypes.data
-    run(_forward, blocks(x.size), x.size, kind, in_place, flat(x), flat(out))
+    past = not in_place and goes_past(out, BLOCK)
+    run(_forward, blocks(x.size), x.size, kind, in_place, past, flat(x), flat(out))
 
 
 def _run_backward(kind: int, grad: Array, y: Array, out: Array) -> None:

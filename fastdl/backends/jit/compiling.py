@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from numba import njit
+import numpy as np
+from numba import njit, typeof
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,3 +31,19 @@ def contracted(function: Function) -> Function:
 def reduction(function: Function) -> Function:
     """As `compiled`, and sums may be taken lane by lane; the order is fixed when compiled."""
     return cast(Function, _reduction(function))
+
+
+_entries: dict[tuple[Any, ...], Callable[..., None]] = {}
+
+
+def entry(kernel: Any, *args: Any) -> Callable[..., None]:
+    """The machine code of ``kernel`` for these arguments, to be called with ones of their types.
+
+    Numba looks at every argument's type in each call, which takes it longer than a small kernel. Here
+    the dtypes of arrays tell one call of a kernel from another: all else is the same in each.
+    """
+    key = (kernel, *[arg.dtype.num if type(arg) is np.ndarray else None for arg in args])
+    found = _entries.get(key)
+    if found is None:
+        found = _entries[key] = kernel.compile(tuple(typeof(arg) for arg in args))
+    return found

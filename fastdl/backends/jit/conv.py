@@ -12,26 +12,28 @@ conv2d_grad_weight     grad_weight                depthwise            winograd_
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ...geometry import ConvGeometry
+from .. import limits
 from ..common import Prepared
 from ..table import Activation, Algorithm, Array
 from . import depthwise, grad_weight, winograd, winograd_weight
 from .activation import CODES, NONE
 from .arrays import flat
 from .compiling import compiled
-from .gemm import Grid, Image, Rows, Taps, multiply
+from .gemm import Grid, Image, Product, Rows, Taps, multiply, product
 from .pool import run
 from .sums import total
 
 
+@lru_cache(maxsize=256)
 def conv2d_algorithms(
     geometry: ConvGeometry, dtype: np.dtype[Any], prepared: bool = False
 ) -> tuple[str, ...]:
@@ -110,13 +112,19 @@ def _convolve(
     if g.group_channels == 1:
         depthwise.forward(x, weight, added, g, CODES[activation], forward_taps(g), out)
         return
+    product = _forward_product(g, out.dtype, limits.threads())
+    multiply(flat(x), flat(weight), added, CODES[activation], product, flat(out))
+
+
+@lru_cache(maxsize=64)
+def _forward_product(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> Product:
     area, depth = g.height * g.width, g.group_channels * g.kernel_h * g.kernel_w
-    multiply(
-        flat(x), flat(weight), added, CODES[activation], forward_taps(g),
+    return product(
+        forward_taps(g),
         Image(g.channels * area, g.group_channels * area, g.height, g.width, g.stride_h, g.stride_w),
         Grid(g.batch, g.out_h, g.out_w, g.filters, g.out_h * g.out_w, g.out_w, 0, 0, 1, 1),
         Rows(g.groups, g.group_filters, g.group_filters * depth, depth),
-        flat(out),
+        dtype, threads,
     )  # fmt: skip
 
 
@@ -133,7 +141,7 @@ def forward_taps(g: ConvGeometry) -> Taps:
 
 def _pairs(rows: Iterable[int], columns: Iterable[int]) -> tuple[Array, Array]:
     """All (row, column), as two arrays."""
-    pairs = np.array(list(product(rows, columns)), np.int64)
+    pairs = np.array(list(itertools.product(rows, columns)), np.int64)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 
@@ -154,27 +162,39 @@ def conv2d_grad_input(
         none = np.zeros(g.channels, out.dtype)
         if winograd.convolve(grad, weight, none, NONE, winograd.turned_geometry(g), True, out):
             return
-    phases = _phases(g)
-    if len(phases) < min(g.stride_h, g.height) * min(g.stride_w, g.width):
+    products = _backward_products(g, out.dtype, limits.threads())
+    if len(products) < min(g.stride_h, g.height) * min(g.stride_w, g.width):
         out.fill(0)
-    area, taps_area = g.out_h * g.out_w, g.kernel_h * g.kernel_w
     bias = np.zeros(g.channels, out.dtype)
+    for phase in products:
+        if g.group_channels == 1:
+            depthwise.backward_input(grad, weight, g, _one_filter(phase.taps), phase.grid, out)
+        else:
+            multiply(flat(grad), flat(weight), bias, NONE, phase, flat(out))
+
+
+@lru_cache(maxsize=64)
+def _backward_products(g: ConvGeometry, dtype: np.dtype[Any], threads: int) -> list[Product]:
+    """The product of every phase that some tap reaches."""
+    area, taps_area = g.out_h * g.out_w, g.kernel_h * g.kernel_w
     image = Image(g.filters * area, g.group_filters * area, g.out_h, g.out_w, 1, 1)
     rows = Rows(
         g.groups, g.group_channels, g.group_filters * g.group_channels * taps_area, taps_area
     )
-    for row, column, taps in phases:
-        grid = Grid(
-            g.batch, -(-(g.height - row) // g.stride_h), -(-(g.width - column) // g.stride_w),
-            g.channels, g.height * g.width, g.width, row, column, g.stride_h, g.stride_w,
-        )  # fmt: skip
-        if g.group_channels == 1:
-            depthwise.backward_input(grad, weight, g, _one_filter(taps), grid, out)
-            continue
-        multiply(flat(grad), flat(weight), bias, NONE, taps, image, grid, rows, flat(out))
+    return [
+        product(
+            taps,
+            image,
+            Grid(
+                g.batch, -(-(g.height - row) // g.stride_h), -(-(g.width - column) // g.stride_w),
+                g.channels, g.height * g.width, g.width, row, column, g.stride_h, g.stride_w,
+            ),
+            rows, dtype, threads,
+        )
+        for row, column, taps in _phases(g)
+    ]  # fmt: skip
 
 
-@lru_cache(maxsize=64)
 def _phases(g: ConvGeometry) -> list[tuple[int, int, Taps]]:
     """(first row, first column, taps) of every phase that some tap reaches."""
     rows = _phase_taps(g.kernel_h, g.stride_h, g.pad_top, g.dilation_h, g.height)
@@ -225,9 +245,11 @@ def conv2d_grad_weight(
 ) -> None:
     """``out[o, c, a, b] = sum over the batch and all windows of grad[o] * x[c] at tap (a, b)``."""
     g = geometry
-    if algorithm == "winograd" or (algorithm is None and _by_winograd(None, g, out.dtype)):
-        if winograd_weight.grad_weight(grad, x, g, out):
-            return
+    by_winograd = algorithm == "winograd"
+    if algorithm is None and winograd.serves(g) and out.dtype == np.float32:
+        by_winograd = winograd_weight.pays(g)
+    if by_winograd and winograd_weight.grad_weight(grad, x, g, out):
+        return
     if geometry.group_channels == 1:
         depthwise.backward_weight(grad, x, geometry, forward_taps(geometry), out)
     else:

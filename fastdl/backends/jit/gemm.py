@@ -22,11 +22,10 @@ of threads, so the order of additions never changes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import limits
 from ..table import Array
 from .activation import NONE, activate
 from .compiling import compiled
@@ -251,15 +250,27 @@ def _products(
                                 activate(activation, out[begin : begin + runs[index, 1]])
 
 
-def multiply(
-    source: Array, a: Array, bias: Array, activation: int, taps: Taps, image: Image, grid: Grid,
-    rows: Rows, out: Array,
-) -> None:  # fmt: skip
-    """Run the product over flat arrays; taps must not be empty."""
-    columns = tile_columns(out.dtype)
+class Product(NamedTuple):
+    """A product of one geometry, dtype and number of threads, but for its arrays."""
+
+    taps: Taps
+    image: Image
+    grid: Grid
+    rows: Rows
+    blocks: Blocks
+    tasks: int
+    work: int
+    scratch: int  # elements
+
+
+def product(
+    taps: Taps, image: Image, grid: Grid, rows: Rows, dtype: np.dtype[Any], threads: int
+) -> Product:
+    """How such a product is cut; taps must not be empty."""
+    columns = tile_columns(dtype)
     pixels = grid.batch * grid.height * grid.width
     panels = -(-pixels // columns)
-    wanted = TASKS_PER_THREAD * limits.threads()
+    wanted = TASKS_PER_THREAD * threads
     task_panels = max(1, min(_TASK_PANELS, panels * rows.groups // wanted))
     panel_tasks = -(-panels // task_panels)
     # Few pixels: share out the rows as well.
@@ -268,10 +279,20 @@ def multiply(
     )
     task_rows = -(-rows.per_group // (row_tasks * MR)) * MR
     row_tasks = -(-rows.per_group // task_rows)
-    blocks = Blocks(lanes(out.dtype), columns, task_panels, panel_tasks, task_rows, row_tasks)
-    run_with_scratch(
-        _products, rows.groups * panel_tasks * row_tasks,
+    return Product(
+        taps, image, grid, rows,
+        Blocks(lanes(dtype), columns, task_panels, panel_tasks, task_rows, row_tasks),
+        rows.groups * panel_tasks * row_tasks,
         pixels * rows.groups * rows.per_group * taps.factor.size // 8,
-        out.dtype, (KC + MR + 1) * columns,
-        source, a, bias, activation, taps, image, grid, rows, blocks, out,
+        (KC + MR + 1) * columns,
+    )  # fmt: skip
+
+
+def multiply(
+    source: Array, a: Array, bias: Array, activation: int, product: Product, out: Array
+) -> None:
+    """Run the product over flat arrays."""
+    run_with_scratch(
+        _products, product.tasks, product.work, out.dtype, product.scratch, source, a, bias,
+        activation, product.taps, product.image, product.grid, product.rows, product.blocks, out,
     )  # fmt: skip

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import for_range
 from numba.extending import intrinsic
-from numpy.typing import DTypeLike
 
 from .vectors import (
     I32,
@@ -41,7 +41,7 @@ _VECTORS = 3
 MR = 8 if "avx512f" in features() else 4
 
 
-def tile_columns(dtype: DTypeLike) -> int:
+def tile_columns(dtype: np.dtype[Any]) -> int:
     """Columns of a tile (NR)."""
     return _VECTORS * lanes(dtype)
 
@@ -147,89 +147,101 @@ def copy_window(
         place = vector_at(builder, data(context, builder, target_type, args[0]), args[1], vector)
 
         nothing = splat(builder, args[9], vector)
-
-        def inside(first: int, factor: Any) -> Any:
-            """Of lanes ``first`` and on, those whose column exists."""
-            columns = builder.mul(_lanes(vector, I64, first), splat(builder, factor, _many(vector)))
-            columns = builder.add(columns, splat(builder, column, _many(vector)))
-            return builder.icmp_unsigned("<", columns, splat(builder, width, _many(vector)))
-
-        def window(first: int) -> Any:
-            at = vector_at(builder, source_data, I64(first), vector)
-            return masked_load(builder, at, inside(first, I64(1)), vector, nothing)
-
-        end = builder.append_basic_block("window.end")
-        value_blocks = []
-        one, whole, cut, two, whole_pairs, pairs, apart = (
-            builder.append_basic_block(f"window.{name}")
-            for name in ("one", "whole", "cut", "two", "whole.pairs", "pairs", "apart")
-        )
-
-        def fits(length: int) -> Any:
-            return builder.and_(
-                builder.icmp_signed(">=", column, I64(0)),
-                builder.icmp_signed("<=", builder.add(column, I64(length)), width),
-            )
-
-        choice = builder.switch(step, apart)
-        choice.add_case(I64(1), one)
-        choice.add_case(I64(2), two)
-        builder.position_at_end(one)
-        builder.cbranch(fits(vector.count), whole, cut)
-        builder.position_at_end(two)
-        builder.cbranch(fits(2 * vector.count), whole_pairs, pairs)
-        builder.position_at_end(whole)
-        value_blocks.append((load(builder, source_data, I64(0), vector), whole))
-        builder.branch(end)
-        builder.position_at_end(cut)
-        value_blocks.append((window(0), cut))
-        builder.branch(end)
-        evens = ir.Constant(
-            ir.VectorType(I32, vector.count), list(range(0, 2 * vector.count, 2))
-        )  # fmt: skip
-        builder.position_at_end(whole_pairs)
-        both = [load(builder, source_data, I64(at), vector) for at in (0, vector.count)]
-        value_blocks.append((builder.shuffle_vector(*both, evens), whole_pairs))
-        builder.branch(end)
-        builder.position_at_end(pairs)
-        both = [window(0), window(vector.count)]
-        value_blocks.append((builder.shuffle_vector(*both, evens), pairs))
-        builder.branch(end)
-        builder.position_at_end(apart)
-        steps = builder.mul(_lanes(vector, I64), splat(builder, step, _many(vector)))
-        gathered = gather(builder, source_data, steps, inside(0, step), vector, nothing)
-        value_blocks.append((gathered, apart))
-        builder.branch(end)
-        builder.position_at_end(end)
-        value = builder.phi(vector)
-        for block_value, block in value_blocks:
-            value.add_incoming(block_value, block)
+        value = read_window(builder, source_data, column, width, step, nothing)
         with builder.if_else(room) as (then, otherwise):
             with then:
                 builder.store(value, place, align=alignment(vector))
             with otherwise:
-                masked_store(builder, value, place, _below(builder, vector, count))
+                masked_store(builder, value, place, below(builder, vector, count))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _many(vector: Any) -> Any:
+def read_window(
+    builder: Any, source: Any, column: Any, width: Any, step: Any, outside: Any
+) -> Any:  # fmt: skip
+    """A vector of pixels ``source[l * step]``, those of no column as in ``outside``.
+
+    The first is that of ``column``, of ``width``.
+    """
+    vector = outside.type
+
+    def inside(first: int, factor: Any) -> Any:
+        """Of lanes ``first`` and on, those whose column exists."""
+        columns = builder.mul(
+            lane_numbers(vector, I64, first), splat(builder, factor, many(vector))
+        )
+        columns = builder.add(columns, splat(builder, column, many(vector)))
+        return builder.icmp_unsigned("<", columns, splat(builder, width, many(vector)))
+
+    def window(first: int) -> Any:
+        at = vector_at(builder, source, I64(first), vector)
+        return masked_load(builder, at, inside(first, I64(1)), vector, outside)
+
+    end = builder.append_basic_block("window.end")
+    value_blocks = []
+    one, whole, cut, two, whole_pairs, pairs, apart = (
+        builder.append_basic_block(f"window.{name}")
+        for name in ("one", "whole", "cut", "two", "whole.pairs", "pairs", "apart")
+    )
+
+    def fits(length: int) -> Any:
+        return builder.and_(
+            builder.icmp_signed(">=", column, I64(0)),
+            builder.icmp_signed("<=", builder.add(column, I64(length)), width),
+        )
+
+    choice = builder.switch(step, apart)
+    choice.add_case(I64(1), one)
+    choice.add_case(I64(2), two)
+    builder.position_at_end(one)
+    builder.cbranch(fits(vector.count), whole, cut)
+    builder.position_at_end(two)
+    builder.cbranch(fits(2 * vector.count), whole_pairs, pairs)
+    builder.position_at_end(whole)
+    value_blocks.append((load(builder, source, I64(0), vector), whole))
+    builder.branch(end)
+    builder.position_at_end(cut)
+    value_blocks.append((window(0), cut))
+    builder.branch(end)
+    evens = ir.Constant(ir.VectorType(I32, vector.count), list(range(0, 2 * vector.count, 2)))
+    builder.position_at_end(whole_pairs)
+    both = [load(builder, source, I64(at), vector) for at in (0, vector.count)]
+    value_blocks.append((builder.shuffle_vector(*both, evens), whole_pairs))
+    builder.branch(end)
+    builder.position_at_end(pairs)
+    both = [window(0), window(vector.count)]
+    value_blocks.append((builder.shuffle_vector(*both, evens), pairs))
+    builder.branch(end)
+    builder.position_at_end(apart)
+    steps = builder.mul(lane_numbers(vector, I64), splat(builder, step, many(vector)))
+    gathered = gather(builder, source, steps, inside(0, step), vector, outside)
+    value_blocks.append((gathered, apart))
+    builder.branch(end)
+    builder.position_at_end(end)
+    value = builder.phi(vector)
+    for block_value, block in value_blocks:
+        value.add_incoming(block_value, block)
+    return value
+
+
+def many(vector: Any) -> Any:
     """As many 64-bit integers as a vector has lanes."""
     return ir.VectorType(I64, vector.count)
 
 
-def _lanes(vector: Any, integer: Any, first: int = 0) -> Any:
+def lane_numbers(vector: Any, integer: Any, first: int = 0) -> Any:
     """The numbers of the lanes."""
     return ir.Constant(
         ir.VectorType(integer, vector.count), list(range(first, first + vector.count))
     )
 
 
-def _below(builder: Any, vector: Any, count: Any, first: int = 0) -> Any:
+def below(builder: Any, vector: Any, count: Any, first: int = 0) -> Any:
     """Which of the lanes ``first`` and on are below ``count``."""
     return builder.icmp_signed(
-        "<", _lanes(vector, I64, first), splat(builder, count, _many(vector))
+        "<", lane_numbers(vector, I64, first), splat(builder, count, many(vector))
     )
 
 
@@ -274,7 +286,7 @@ def add_tile(
                         added = add(load(builder, out_row, I64(offset), vector))
                         builder.store(added, target, align=alignment(vector))
                     with otherwise, builder.if_then(some):
-                        wanted = _below(builder, vector, count, offset)
+                        wanted = below(builder, vector, count, offset)
                         present = masked_load(builder, target, wanted, vector)
                         masked_store(builder, add(present), target, wanted)
         return context.get_dummy_value()

@@ -1,6 +1,6 @@
 """Batch normalisation of x (N, C, S): a task is a channel, so its data is in cache the second time.
 
-Statistics are summed as `sums` says, images in float64.
+`norm_rows` has the passes over one row.
 """
 
 from __future__ import annotations
@@ -11,96 +11,107 @@ import numpy as np
 
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import CODES, RELU, activate
-from .arrays import dense, flat
+from .activation import CODES, NONE, RELU, activate, lanes_of, relu_backward
+from .arrays import flat
 from .compiling import compiled
+from .norm_rows import CHUNK, add_deviations, add_products, add_sum, grad_row, scale_row
 from .pool import run
-from .sums import deviations, dot_deviations, total
+from .rows import goes_past
 
 
 @compiled
 def _scale_channel(
-    x: Array, c: int, mean: float, scale: float, shift: float, activation: int, out: Array
-) -> None:
+    x: Array, size: int, channels: int, c: int, mean: float, scale: float, shift: float,
+    activation: int, past: bool, out: Array,
+) -> None:  # fmt: skip
     """The last image first: the cache still holds it, if it was read just before."""
-    for n in range(x.shape[0] - 1, -1, -1):
-        row, result = x[n, c], out[n, c]
-        if activation == RELU:
-            for s in range(row.size):
-                value = (row[s] - mean) * scale + shift
-                result[s] = x.dtype.type(0) if value < 0 else value
-            continue
-        for s in range(row.size):
-            result[s] = (row[s] - mean) * scale + shift
-        activate(activation, result)
+    lowest = x.dtype.type(0 if activation == RELU else -np.inf)
+    for first in range(x.size // size - channels + c, -1, -channels):
+        at = first * size
+        scale_row(x, at, size, mean, scale, shift, lowest, out, past)
+        if activation not in (NONE, RELU):
+            activate(activation, out[at : at + size])
+
+
+@compiled
+def _sum_lanes(totals: Array) -> tuple[float, float]:
+    """The sums of the two halves of totals."""
+    half = totals.size // 2
+    first, second = 0.0, 0.0
+    for lane in range(half):
+        first += totals[lane]
+        second += totals[half + lane]
+    return first, second
 
 
 @compiled
 def _train(
-    start: int, stop: int, x: Array, weight: Array, bias: Array, eps: float, activation: int,
-    out: Array, mean: Array, var: Array,
+    start: int, stop: int, x: Array, size: int, weight: Array, bias: Array, eps: float,
+    activation: int, past: bool, out: Array, mean: Array, var: Array,
 ) -> None:  # fmt: skip
-    kind = x.dtype.type
-    count = x.shape[0] * x.shape[2]
+    """Tasks are channels of x (N, C, S), flat."""
+    kind, channels = x.dtype.type, mean.size
+    count = x.size // channels
+    totals = np.empty(2 * lanes_of(x), np.float64)
     for c in range(start, stop):
-        summed = 0.0
-        for n in range(x.shape[0]):
-            summed += total(x[n, c])
-        center = kind(summed / count)
-        first, second = 0.0, 0.0
-        for n in range(x.shape[0] - 1, -1, -1):
-            plain, square = deviations(x[n, c], center)
-            first += plain
-            second += square
+        totals[:] = 0.0
+        for at in range(c * size, x.size, channels * size):
+            for first in range(0, size, CHUNK):
+                add_sum(x, at + first, min(CHUNK, size - first), totals)
+        center = kind(_sum_lanes(totals)[0] / count)
+        totals[:] = 0.0
+        for at in range(x.size - (channels - c) * size, -1, -channels * size):
+            for first in range(0, size, CHUNK):
+                add_deviations(x, at + first, min(CHUNK, size - first), center, totals)
+        plain, square = _sum_lanes(totals)
         # What the rounded mean lacks.
-        rest = first / count
-        spread = second / count - rest * rest
+        rest = plain / count
+        spread = square / count - rest * rest
         spread = 0.0 if spread < 0 else spread
         mean[c] = center + rest
         var[c] = spread
         scale = weight[c] / math.sqrt(spread + eps)
         shift = kind(bias[c] - rest * scale)
-        _scale_channel(x, c, center, kind(scale), shift, activation, out)
+        _scale_channel(x, size, channels, c, center, kind(scale), shift, activation, past, out)
 
 
 @compiled
 def _normalize(
-    start: int, stop: int, x: Array, mean: Array, scale: Array, shift: Array, activation: int,
-    out: Array,
+    start: int, stop: int, x: Array, size: int, mean: Array, scale: Array, shift: Array,
+    activation: int, past: bool, out: Array,
 ) -> None:  # fmt: skip
     for c in range(start, stop):
-        _scale_channel(x, c, mean[c], scale[c], shift[c], activation, out)
+        _scale_channel(x, size, mean.size, c, mean[c], scale[c], shift[c], activation, past, out)
 
 
 @compiled
 def _backward(
-    start: int, stop: int, grad: Array, x: Array, mean: Array, inv_std: Array, weight: Array,
-    training: bool, grad_x: Array, grad_weight: Array, grad_bias: Array,
+    start: int, stop: int, grad: Array, x: Array, size: int, mean: Array, inv_std: Array,
+    weight: Array, training: bool, past: bool, grad_x: Array, grad_weight: Array, grad_bias: Array,
 ) -> None:  # fmt: skip
-    kind = x.dtype.type
-    count = x.shape[0] * x.shape[2]
+    kind, channels = x.dtype.type, mean.size
+    count = x.size // channels
+    totals = np.empty(2 * lanes_of(x), np.float64)
     for c in range(start, stop):
         center = mean[c]
-        sum_grad, sum_product = 0.0, 0.0
-        for n in range(x.shape[0]):
-            plain, product = dot_deviations(grad[n, c], x[n, c], center)
-            sum_grad += plain
-            sum_product += product
+        totals[:] = 0.0
+        for at in range(c * size, x.size, channels * size):
+            for first in range(0, size, CHUNK):
+                add_products(grad, x, at + first, min(CHUNK, size - first), center, totals)
+        sum_grad, sum_product = _sum_lanes(totals)
         sum_product *= inv_std[c]
         grad_bias[c] = sum_grad
         grad_weight[c] = sum_product
         scale = weight[c] * inv_std[c]
         # Training: grad - sum_grad / M - x_hat * sum_product / M, with M = N * S.
-        share = kind(sum_grad / count) if training else kind(0)
-        slope = kind(inv_std[c] * sum_product / count) if training else kind(0)
-        for n in range(x.shape[0] - 1, -1, -1):
-            row, source, result = grad[n, c], x[n, c], grad_x[n, c]
+        share = kind(sum_grad / count)
+        slope = kind(inv_std[c] * sum_product / count)
+        for at in range(x.size - (channels - c) * size, -1, -channels * size):
             if training:
-                for s in range(row.size):
-                    result[s] = ((row[s] - share) - (source[s] - center) * slope) * scale
+                grad_row(grad, x, at, size, share, center, slope, scale, grad_x, past)
             else:
-                for s in range(row.size):
-                    result[s] = row[s] * scale
+                # The mean is given, and so is the variance: x does not matter.
+                scale_row(grad, at, size, kind(0), scale, kind(0), kind(-np.inf), grad_x, past)
 
 
 def _or_filled(array: Array | None, value: float, like: Array) -> Array:
@@ -120,8 +131,8 @@ def batch_norm_train(
 ) -> None:
     """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with x's own mean and variance."""
     run(
-        _train, x.shape[1], x.size, dense(x), _or_filled(weight, 1, mean),
-        _or_filled(bias, 0, mean), float(eps), CODES[activation], out, mean, var,
+        _train, x.shape[1], x.size, flat(x), x.shape[2], _or_filled(weight, 1, mean),
+        _or_filled(bias, 0, mean), float(eps), CODES[activation], goes_past(out, x.shape[2]), flat(out), flat(mean), flat(var),
     )  # fmt: skip
 
 
@@ -138,8 +149,8 @@ def normalize(
     """``out = f((x - mean) / sqrt(var + eps) * weight + bias)``, with a given mean and variance."""
     scale, shift = scale_and_shift(var, weight, bias, eps)
     run(
-        _normalize, x.shape[1], x.size, dense(x), flat(mean), flat(scale), flat(shift),
-        CODES[activation], out,
+        _normalize, x.shape[1], x.size, flat(x), x.shape[2], flat(mean), flat(scale), flat(shift),
+        CODES[activation], goes_past(out, x.shape[2]), flat(out),
     )  # fmt: skip
 
 
@@ -150,12 +161,16 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,
 ) -> None:
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
+    if y is not None:
+        activated, grad = grad, np.empty_like(grad)
+        relu_backward(activated, y, grad)
     run(
-        _backward, x.shape[1], 2 * x.size, dense(grad), dense(x), flat(mean), flat(inv_std),
-        _or_filled(weight, 1, mean), bool(training), grad_x, grad_weight, grad_bias,
+        _backward, x.shape[1], 2 * x.size, flat(grad), flat(x), x.shape[2], flat(mean), flat(inv_std),
+        _or_filled(weight, 1, mean), bool(training), goes_past(grad_x, x.shape[2]), flat(grad_x), grad_weight, grad_bias,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 
 from .. import limits
 from ..table import Array
+from .compiling import entry
 from .processors import Caller
 
 #: Below this many operations, waking another thread costs more than it saves.
@@ -129,14 +130,16 @@ if hasattr(os, "register_at_fork"):
 
 def run(kernel: Kernel, tasks: int, work: int, *args: Any) -> None:
     """Call ``kernel(start, stop, *args)`` over all ``tasks``, which take ``work`` operations."""
-    _run(lambda start, stop: kernel(start, stop, *args), tasks, work)
+    code = entry(kernel, 0, 0, *args)
+    _run(lambda start, stop: code(start, stop, *args), tasks, work)
 
 
 def run_with_scratch(
     kernel: Kernel, tasks: int, work: int, dtype: DTypeLike, size: int, *args: Any
 ) -> None:
     """As `run`, with ``kernel(start, stop, scratch, *args)``: ``size`` elements, one per thread."""
-    _run(lambda start, stop: kernel(start, stop, scratch("task", dtype, size), *args), tasks, work)
+    code = entry(kernel, 0, 0, scratch("task", dtype, size), *args)
+    _run(lambda start, stop: code(start, stop, scratch("task", dtype, size), *args), tasks, work)
 
 
 def run_together(
@@ -148,7 +151,8 @@ def run_together(
     """
     counters = np.zeros(COUNTERS, np.int64)
     threads = min(limits.threads(), tasks) if work >= SMALL_WORK else 1
-    _run(lambda start, stop: kernel(counters, scratch("task", dtype, size), *args), threads, work)
+    code = entry(kernel, counters, scratch("task", dtype, size), *args)
+    _run(lambda start, stop: code(counters, scratch("task", dtype, size), *args), threads, work)
 
 
 def _run(call: Callable[[int, int], None], tasks: int, work: int) -> None:
@@ -169,12 +173,13 @@ _CACHE_LINE = 64
 
 def scratch(name: str, dtype: DTypeLike, size: int) -> Array:
     """This thread's workspace ``name``. It is kept: fresh pages cost more than most kernels."""
-    wanted = np.dtype(dtype).itemsize * size + _CACHE_LINE
+    dtype = np.dtype(dtype)
+    wanted = dtype.itemsize * size + _CACHE_LINE
     buffer: Array | None = getattr(_kept, name, None)
-    if buffer is None or buffer.size < wanted:
+    if buffer is None or buffer.size < wanted - _CACHE_LINE:
         # Zeros: what a kernel leaves unwritten is computed with, then thrown away.
         buffer = np.zeros(wanted, np.uint8)
+        skipped = -buffer.ctypes.data % _CACHE_LINE
+        buffer = buffer[skipped:]
         setattr(_kept, name, buffer)
-    skipped = -buffer.ctypes.data % _CACHE_LINE
-    aligned: Array = buffer[skipped : skipped + wanted - _CACHE_LINE].view(dtype)
-    return aligned
+    return buffer[: wanted - _CACHE_LINE].view(dtype)

@@ -1,26 +1,22 @@
 """Pooling: a task is one channel of one image, or a strip of it.
 
-Maxima and small averages are taken tap by tap of planes laid out in frames (`windows`). For the
-others, windows of one output row are done side by side: for each tap, one pass over the row.
+Maxima and small averages are taken row by row (`pool_rows`). For the others, windows of one output row are done side by side: for each tap, one pass over the row.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ...geometry import ConvGeometry, PoolGeometry, adaptive_window
+from ...geometry import PoolGeometry, adaptive_window
 from ..common import are_within, window_sizes
 from ..table import Array
 from .arrays import flat, planes
 from .compiling import compiled
-from .conv import conv2d_grad_input
 from .pool import run, run_with_scratch
+from .pool_rows import max_row, max_row_where, mean_row, spread_row
 from .spans import span
 from .sums import total
-from .taps import max_taps, sum_taps
-from .windows import Frame, Steps, fill, lay_out, write
+from .vectors import lanes
 
 #: kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
 _Window = tuple[int, int, int, int, int, int, int, int]
@@ -51,57 +47,58 @@ def _first_inside(outputs: int, stride: int, pad: int, dilation: int) -> Array:
 
 
 @compiled
-def _max_row_where(best: Array, where: Array, source: Array, stride: int, position: int) -> None:
-    for j in range(best.size):
-        value = source[j * stride]
-        if value > best[j] or value != value:
-            best[j] = value
-            where[j] = position + j * stride
+def _buffer_size(width: int, out_w: int, sizes: _Window, vector: int) -> int:
+    """Elements that the vectors of a padded row of windows read and write."""
+    _, kernel_w, _, stride_w, _, left, _, dilation_w = sizes
+    windows = -(-out_w // vector) * vector
+    read = windows * stride_w + (kernel_w - 1) * dilation_w + 2 * vector
+    return max(left + width + vector, read)
 
 
 @compiled
-def _max(
-    start: int, stop: int, scratch: Array, x: Array, frame: Frame, offsets: Array, out: Array
-) -> None:
-    """Tasks (plane, strip); x (N*C, H, W), out (N*C, OH, OW)."""
+def _max(start: int, stop: int, x: Array, sizes: _Window, vector: int, out: Array) -> None:
+    """Tasks are planes; x (N*C, H, W), out (N*C, OH, OW)."""
+    kernel_h, kernel_w, stride_h, stride_w, above, left, dilation_h, dilation_w = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
     source, target = x.reshape(-1), out.reshape(-1)
-    strip, results = scratch[: frame.size], scratch[frame.size :]
-    lowest = scratch.dtype.type(-np.inf)
-    for task in range(start, stop):
-        plane, first = task // frame.strips, task % frame.strips * frame.rows
-        rows = min(frame.rows, out_h - first)
-        fill(source, plane * height * width, height, width, first, rows, frame, lowest, strip)
-        max_taps(strip, offsets, rows * frame.pitch, results)
-        place = (plane * out_h + first) * out_w
-        write(results, rows, out_w, frame.pitch, target, place, out_w, 1)
+    buffer = np.full(_buffer_size(width, out_w, sizes, vector), x.dtype.type(-np.inf))
+    for p in range(start, stop):
+        for i in range(out_h):
+            top = i * stride_h - above
+            first, last = span(height, kernel_h, dilation_h, top)
+            at = (p * height + top + first * dilation_h) * width
+            # The next row writes over what is too much; the next plane may be another thread's.
+            room = i * out_w + -(-out_w // vector) * vector <= out_h * out_w
+            max_row(
+                source, at, width, last - first, dilation_h * width, buffer, left, kernel_w,
+                dilation_w, stride_w, out_w, room, target, (p * out_h + i) * out_w,
+            )  # fmt: skip
 
 
 @compiled
-def _max_where(start: int, stop: int, x: Array, sizes: _Window, out: Array, indices: Array) -> None:
-    """X (N*C, H, W), out and indices (N*C, OH, OW)."""
-    kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w = sizes
+def _max_where(
+    start: int, stop: int, x: Array, sizes: _Window, vector: int, out: Array, indices: Array
+) -> None:
+    """As `_max`; indices have the shape of out."""
+    kernel_h, kernel_w, stride_h, stride_w, above, left, dilation_h, dilation_w = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
-    first_rows = _first_inside(out_h, stride_h, top, dilation_h)
-    first_columns = _first_inside(out_w, stride_w, left, dilation_w)
+    source, target, found = x.reshape(-1), out.reshape(-1), indices.reshape(-1)
+    # Of a window of nothing but -inf, the first tap.
+    first_rows = _first_inside(out_h, stride_h, above, dilation_h)
+    first_columns = _first_inside(out_w + vector, stride_w, left, dilation_w)
     for p in range(start, stop):
         for i in range(out_h):
-            best = out[p, i]
-            best[:] = -np.inf
-            # Of a window of nothing but -inf, the first tap.
-            indices[p, i, :] = first_rows[i] * width + first_columns
-            for tap in range(kernel_h * kernel_w):
-                row = i * stride_h - top + tap // kernel_w * dilation_h
-                offset = tap % kernel_w * dilation_w - left
-                first, last = span(width, out_w, stride_w, offset)
-                if not 0 <= row < height or first == last:
-                    continue
-                column = first * stride_w + offset
-                source = x[p, row, column:]
-                where = indices[p, i, first:last]
-                _max_row_where(best[first:last], where, source, stride_w, row * width + column)
+            top = i * stride_h - above
+            first, last = span(height, kernel_h, dilation_h, top)
+            position = (top + first * dilation_h) * width - left
+            room = i * out_w + -(-out_w // vector) * vector <= out_h * out_w
+            max_row_where(
+                source, p * height * width + position, -left, width, stride_w, last - first,
+                dilation_h * width, kernel_w, dilation_w, out_w, room, target,
+                (p * out_h + i) * out_w, position, found, first_columns, first_rows[i] * width,
+            )  # fmt: skip
 
 
 @compiled
@@ -115,29 +112,15 @@ def _max_backward(start: int, stop: int, grad: Array, indices: Array, out: Array
                 target[indices[p, i, j]] += grad[p, i, j]
 
 
-def _frame(g: PoolGeometry, dtype: np.dtype[Any]) -> tuple[Frame, Array]:
-    """How planes are laid out for the taps of a window."""
-    a, b = np.indices((g.kernel_h, g.kernel_w)).reshape(2, -1)
-    return lay_out(
-        a * g.dilation_h - g.pad_h, b * g.dilation_w - g.pad_w,
-        Steps(g.out_h, g.out_w, g.stride_h, g.stride_w), dtype,
-    )  # fmt: skip
-
-
 def max_pool2d(x: Array, geometry: PoolGeometry, out: Array, indices: Array | None) -> None:
     """Largest value of each window, and where it stands."""
     g = geometry
     tasks, work = g.batch * g.channels, out.size * g.kernel_h * g.kernel_w
-    if indices is not None:
-        run(_max_where, tasks, work, planes(x), _window(g), planes(out), planes(indices))
-        return
-    if out.size == 0:
-        return
-    frame, offsets = _frame(g, out.dtype)
-    run_with_scratch(
-        _max, tasks * frame.strips, work, out.dtype, frame.size + frame.results, planes(x), frame,
-        offsets, planes(out),
-    )  # fmt: skip
+    vector = lanes(out.dtype)
+    if indices is None:
+        run(_max, tasks, work, planes(x), _window(g), vector, planes(out))
+    else:
+        run(_max_where, tasks, work, planes(x), _window(g), vector, planes(out), planes(indices))
 
 
 def max_pool2d_backward(grad: Array, indices: Array, out: Array) -> bool:
@@ -184,28 +167,52 @@ def _average(
 
 @compiled
 def _small_average(
-    start: int, stop: int, scratch: Array, x: Array, frame: Frame, offsets: Array, ones: Array,
-    heights: Array, widths: Array, out: Array,
+    start: int, stop: int, x: Array, sizes: _Window, vector: int, heights: Array, widths: Array,
+    out: Array,
 ) -> None:  # fmt: skip
-    """As `_average`, in the precision of x: tasks (plane, strip)."""
+    """As `_average`, in the precision of x; widths go on to a whole vector."""
+    kernel_h, kernel_w, stride_h, stride_w, above, left, _, _ = sizes
     _, height, width = x.shape
     _, out_h, out_w = out.shape
     source, target = x.reshape(-1), out.reshape(-1)
-    strip, results = scratch[: frame.size], scratch[frame.size :]
-    zero = scratch.dtype.type(0)
-    places = np.zeros(offsets.size, np.int64)
-    for task in range(start, stop):
-        plane, first = task // frame.strips, task % frame.strips * frame.rows
-        rows = min(frame.rows, out_h - first)
-        fill(source, plane * height * width, height, width, first, rows, frame, zero, strip)
-        sum_taps(strip, offsets, ones, 0, places, rows * frame.pitch, zero, False, results)
-        for t in range(rows):
-            row = results[t * frame.pitch : t * frame.pitch + out_w]
-            tall = heights[first + t]
-            for u in range(row.size):
-                row[u] /= tall * widths[u]
-        place = (plane * out_h + first) * out_w
-        write(results, rows, out_w, frame.pitch, target, place, out_w, 1)
+    buffer = np.full(_buffer_size(width, out_w, sizes, vector), x.dtype.type(0))
+    for p in range(start, stop):
+        for i in range(out_h):
+            top = i * stride_h - above
+            first, last = span(height, kernel_h, 1, top)
+            room = i * out_w + -(-out_w // vector) * vector <= out_h * out_w
+            mean_row(
+                source, (p * height + top + first) * width, width, last - first, width, buffer,
+                left, kernel_w, 1, stride_w, out_w, room, target, (p * out_h + i) * out_w,
+                heights[i], widths,
+            )  # fmt: skip
+
+
+@compiled
+def _small_average_backward(
+    start: int, stop: int, grad: Array, sizes: _Window, vector: int, heights: Array, widths: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """As `_average_backward`, of strides 1 and 2, with the inverse of the divisors.
+
+    Widths go on to a whole vector.
+    """
+    kernel_h, kernel_w, stride_h, stride_w, above, left, _, _ = sizes
+    _, height, width = out.shape
+    _, out_h, out_w = grad.shape
+    source, target = grad.reshape(-1), out.reshape(-1)
+    shares = max(out_w, (width + left) // stride_w + 1) + 3 * vector
+    buffer = np.zeros(kernel_w + shares, grad.dtype)
+    for p in range(start, stop):
+        for row in range(height):
+            first = max(0, -((kernel_h - 1 - row - above) // stride_h))
+            last = min(out_h, (row + above) // stride_h + 1)
+            room = row * width + -(-width // (2 * vector)) * 2 * vector <= height * width
+            spread_row(
+                source, (p * out_h + first) * out_w, out_w, last - first, heights, first, widths,
+                buffer, kernel_w, kernel_w, stride_w, left, width, room, target,
+                (p * height + row) * width,
+            )  # fmt: skip
 
 
 @compiled
@@ -256,11 +263,11 @@ def avg_pool2d(
     heights, widths = _divisors(g, count_include_pad, divisor)
     if g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
         dtype = out.dtype
-        frame, offsets = _frame(g, dtype)
-        run_with_scratch(
-            _small_average, g.batch * g.channels * frame.strips,
-            out.size * g.kernel_h * g.kernel_w, dtype, frame.size + frame.results, planes(x), frame,
-            offsets, np.ones(1, dtype), heights.astype(dtype), widths.astype(dtype), planes(out),
+        vector = lanes(dtype)
+        widths = np.concatenate([widths, np.ones(vector)]).astype(dtype)
+        run(
+            _small_average, g.batch * g.channels, out.size * g.kernel_h * g.kernel_w, planes(x),
+            _window(g), vector, heights.astype(dtype), widths, planes(out),
         )  # fmt: skip
         return
     run_with_scratch(
@@ -275,16 +282,15 @@ def avg_pool2d_backward(
     """Spread each grad element, over its divisor, on its window."""
     g = geometry
     heights, widths = _divisors(g, count_include_pad, divisor)
-    if g.kernel_h > g.stride_h and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
-        # As the gradient of a depthwise convolution whose weights are 1.
-        divisors = np.multiply.outer(heights, widths).astype(out.dtype)
-        windows = ConvGeometry(
-            g.batch, g.channels, g.height, g.width, g.channels, g.kernel_h, g.kernel_w,
-            stride_h=g.stride_h, stride_w=g.stride_w, dilation_h=1, dilation_w=1,
-            pad_top=g.pad_h, pad_left=g.pad_w, groups=g.channels, out_h=g.out_h, out_w=g.out_w,
+    dtype = out.dtype
+    if g.stride_w <= 2 and g.kernel_h * g.kernel_w <= _FEW_TAPS and out.size:
+        vector = lanes(dtype)
+        widths = np.concatenate([widths, np.ones(vector)])
+        run(
+            _small_average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,
+            planes(grad), _window(g), vector, (1 / heights).astype(dtype),
+            (1 / widths).astype(dtype), planes(out),
         )  # fmt: skip
-        ones = np.ones(windows.weight_shape, out.dtype)
-        conv2d_grad_input(grad / divisors, ones, windows, out)
         return
     run(
         _average_backward, g.batch * g.channels, grad.size * g.kernel_h * g.kernel_w,

@@ -5,23 +5,70 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from numba import types
+from numba.extending import intrinsic
+
 from ..table import Array
-from .activation import exp
+from .activation import exp, lanes_of
 from .arrays import flat
-from .compiling import compiled, reduction
+from .compiling import compiled
 from .pool import run
 from .sums import dot, total
+from .vectors import I32, I64, data, load, loop, splat, vector_type
 
 #: Elements of one task, about.
 _TASK_SIZE = 8192
+#: Vectors of a row that are compared at once.
+_VECTORS = 4
 
 
-@reduction
+@intrinsic
+def _largest_of_lanes(typing: Any, row: Any, count: Any, start: Any) -> tuple[Any, Any]:
+    """The largest of ``start`` and the whole vectors of ``row`` up to ``count``.
+
+    NaN may be passed over: its exp makes the row's sum NaN.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = vector_type(signature.args[0].dtype, context)
+        pointer = data(context, builder, signature.args[0], args[0])
+        best = [splat(builder, args[2], vector)] * _VECTORS
+
+        def larger(x: Any, y: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+        done = I64(0)
+        for vectors in (_VECTORS, 1):
+            length = I64(vectors * vector.count)
+            blocks = builder.sdiv(builder.sub(args[1], done), length)
+
+            def step(index: Any, values: Any, done: Any = done, length: Any = length) -> Any:
+                first = builder.add(done, builder.mul(index, length))
+                at = builder.gep(pointer, [first])
+                return [
+                    larger(load(builder, at, I64(v * vector.count), vector), value)
+                    for v, value in enumerate(values)
+                ]
+
+            best[:vectors] = loop(builder, blocks, best[:vectors], step)
+            done = builder.add(done, builder.mul(blocks, length))
+        for other in best[1:]:
+            best[0] = larger(other, best[0])
+        lanes = [builder.extract_element(best[0], I32(lane)) for lane in range(vector.count)]
+        result = lanes[0]
+        for lane in lanes[1:]:
+            result = larger(lane, result)
+        return result
+
+    return row.dtype(row, types.intp, row.dtype), generate
+
+
+@compiled
 def _largest(row: Array) -> Any:
-    best = row[0]
-    for j in range(1, row.size):
-        # NaN may be passed over: its exp makes the row's sum NaN.
-        best = max(best, row[j])
+    vector = lanes_of(row)
+    best = _largest_of_lanes(row, row.size, row[0])
+    for j in range(row.size // vector * vector, row.size):
+        best = row[j] if row[j] > best else best
     return best
 
 

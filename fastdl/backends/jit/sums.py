@@ -32,25 +32,6 @@ def _dot(a: Array, b: Array) -> Any:
     return result
 
 
-@reduction
-def _deviations(row: Array, center: float) -> tuple[Any, Any]:
-    first, second = row.dtype.type(0), row.dtype.type(0)
-    for i in range(row.size):
-        deviation = row[i] - center
-        first += deviation
-        second += deviation * deviation
-    return first, second
-
-
-@reduction
-def _dot_deviations(a: Array, b: Array, center: float) -> tuple[Any, Any]:
-    plain, product = a.dtype.type(0), a.dtype.type(0)
-    for i in range(a.size):
-        plain += a[i]
-        product += a[i] * (b[i] - center)
-    return plain, product
-
-
 @compiled
 def total(row: Array) -> float:
     """Sum of row."""
@@ -71,33 +52,3 @@ def dot(a: Array, b: Array) -> float:
     for first in range(0, a.size, CHUNK):
         result += np.float64(_dot(a[first : first + CHUNK], b[first : first + CHUNK]))
     return result
-
-
-@compiled
-def deviations(row: Array, center: float) -> tuple[float, float]:
-    """Sums of row - center, and of its squares; center is of the row's precision."""
-    if row.size <= CHUNK:
-        plain, square = _deviations(row, center)
-        return np.float64(plain), np.float64(square)
-    first, second = 0.0, 0.0
-    for begin in range(0, row.size, CHUNK):
-        plain, square = _deviations(row[begin : begin + CHUNK], center)
-        first += np.float64(plain)
-        second += np.float64(square)
-    return first, second
-
-
-@compiled
-def dot_deviations(a: Array, b: Array, center: float) -> tuple[float, float]:
-    """Sums of a, and of a * (b - center); center is of the rows' precision."""
-    if a.size <= CHUNK:
-        plain, product = _dot_deviations(a, b, center)
-        return np.float64(plain), np.float64(product)
-    first, second = 0.0, 0.0
-    for begin in range(0, a.size, CHUNK):
-        plain, product = _dot_deviations(
-            a[begin : begin + CHUNK], b[begin : begin + CHUNK], center
-        )  # fmt: skip
-        first += np.float64(plain)
-        second += np.float64(product)
-    return first, second

@@ -121,48 +121,6 @@ def sum_taps(
 
 
 @intrinsic
-def max_taps(
-    typing: Any, frame: Any, offsets: Any, count: Any, result: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """``result[q] = max over taps of frame[offsets[tap] + q]``, NaN if any is; q as in `sum_taps`."""
-    signature = types.void(frame, offsets, types.intp, result)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        frame_type, offsets_type, _, result_type = signature.args
-        vector = vector_type(frame_type.dtype, context)
-        source = data(context, builder, frame_type, args[0])
-        starts = data(context, builder, offsets_type, args[1])
-        target = data(context, builder, result_type, args[3])
-        taps = _length(context, builder, offsets_type, args[1])
-
-        def largest(best: Any, value: Any) -> Any:
-            # Of two, the second unless the first is larger: a NaN among values, not in best.
-            greater = builder.select(builder.fcmp_ordered(">", best, value), best, value)
-            return builder.select(builder.fcmp_unordered("uno", best, best), best, greater)
-
-        def block(first: Any, vectors: int) -> None:
-            at = [I64(v * vector.count) for v in range(vectors)]
-
-            def step(tap: Any, best: list[Any]) -> list[Any]:
-                start = builder.add(first, builder.load(builder.gep(starts, [tap])))
-                run = builder.gep(source, [start])
-                return [
-                    largest(value, load(builder, run, v, vector))
-                    for v, value in zip(at, best, strict=True)
-                ]
-
-            lowest = [ir.Constant(vector, [float("-inf")] * vector.count)] * vectors
-            to = builder.gep(target, [first])
-            for v, value in zip(at, _each_tap(builder, taps, lowest, step), strict=True):
-                builder.store(value, vector_at(builder, to, v, vector), align=alignment(vector))
-
-        _each_block(builder, args[2], vector, block)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
 def dot_taps(
     typing: Any, grad: Any, frame: Any, offsets: Any, tap: Any, first: Any, vectors: Any, sums: Any
 ) -> tuple[Any, Callable[..., Any]]:

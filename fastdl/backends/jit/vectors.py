@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,6 @@ from llvmlite import ir
 from numba.core import config
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
-from numpy.typing import DTypeLike
 
 
 @cache
@@ -26,7 +26,8 @@ def _vector_bytes() -> int:
     return 32 if "avx2" in features() else 16
 
 
-def lanes(dtype: DTypeLike) -> int:
+@cache
+def lanes(dtype: str | np.dtype[Any]) -> int:
     """Elements of one vector."""
     return _vector_bytes() // np.dtype(dtype).itemsize
 
@@ -62,12 +63,13 @@ def multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:
 
 
 def mangled(vector: Any) -> str:
-    return f"v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
+    names = {ir.FloatType(): "f32", ir.DoubleType(): "f64", I32: "i32", I64: "i64"}
+    return f"v{vector.count}{names[vector.element]}"
 
 
 def alignment(vector: Any) -> int:
     """That of one element: nothing is promised about a vector's address."""
-    return 4 if vector.element == ir.FloatType() else 8
+    return 4 if vector.element in (ir.FloatType(), I32) else 8
 
 
 def load(builder: Any, pointer: Any, index: Any, vector: Any) -> Any:
@@ -115,3 +117,26 @@ def _masked(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     function_type = ir.FunctionType(result, [argument.type for argument in args])
     function = get_or_insert_function(builder.module, function_type, f"llvm.masked.{name}")
     return builder.call(function, args)
+
+
+def loop(
+    builder: Any, count: Any, values: list[Any], step: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """``values = step(index, values)`` for every index below ``count``, in registers."""
+    before = builder.block
+    head, body, done = (builder.append_basic_block(f"loop.{name}") for name in ("at", "do", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(I64)
+    index.add_incoming(I64(0), before)
+    carried = [builder.phi(value.type) for value in values]
+    for phi, value in zip(carried, values, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", index, count), body, done)
+    builder.position_at_end(body)
+    for phi, value in zip(carried, step(index, carried), strict=True):
+        phi.add_incoming(value, builder.block)
+    index.add_incoming(builder.add(index, I64(1)), builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return carried

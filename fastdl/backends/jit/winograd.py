@@ -139,6 +139,7 @@ def _tile_vectors(g: ConvGeometry, dtype: np.dtype[Any]) -> int:
     return max(1, -(-tiles // lanes(dtype)))
 
 
+@lru_cache(maxsize=64)
 def _cut(g: ConvGeometry, dtype: np.dtype[Any], threads: int, packed: bool) -> _Cut:
     columns, vector = tile_columns(dtype), lanes(dtype)
     blocks = -(-g.group_filters // _BLOCK)

@@ -410,8 +410,8 @@ def transform_grad(
                     cut.append(_columns_of(builder, tiles))
                 cut_block = builder.block
         tile = [[builder.phi(vector) for _ in row] for row in whole]
-        for row, from_whole, from_cut in zip(tile, whole, cut, strict=True):
-            for value, one, other in zip(row, from_whole, from_cut, strict=True):
+        for values, from_whole, from_cut in zip(tile, whole, cut, strict=True):
+            for value, one, other in zip(values, from_whole, from_cut, strict=True):
                 value.add_incoming(one, whole_block)
                 value.add_incoming(other, cut_block)
         result = _memory(context, builder, z_type, args[6], args[7])

@@ -88,7 +88,7 @@ def _cut(g: ConvGeometry, dtype: np.dtype[Any]) -> _Cut:
     tile_rows, tile_columns_ = -(-g.out_h // TILE_OUT), -(-g.out_w // TILE_OUT)
     tiles = g.batch * tile_rows * tile_columns_
     channel_blocks = -(-g.group_channels // _MOST_CHANNELS)
-    channels = -(-(-(-g.group_channels // channel_blocks)) // MR) * MR
+    channels = -(-g.group_channels // (channel_blocks * MR)) * MR
     channel_blocks = -(-g.group_channels // channels)
     panels = -(-g.group_filters // columns)
     filter_blocks = -(-panels // _MOST_PANELS)
@@ -299,3 +299,9 @@ def grad_weight(grad: Array, x: Array, g: ConvGeometry, out: Array) -> bool:
         elements, flat(grad), flat(x), g, cut, shares, unsound, flat_out,
     )  # fmt: skip
     return not unsound[0]
+
+
+def pays(g: ConvGeometry) -> bool:
+    """Whether it takes less time than the direct algorithm: where tiles are not mostly padding."""
+    tiles = g.batch * -(-g.out_h // TILE_OUT) * -(-g.out_w // TILE_OUT)
+    return g.group_channels > 1 and 4 * tiles < g.batch * g.out_h * g.out_w

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import FUNCTIONS
+from .activation import FUNCTIONS, relu_backward
 from .loops import positions
 
 
@@ -58,11 +60,15 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,
 ) -> None:
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
+    if y is not None:
+        activated, grad = grad, np.empty_like(grad)
+        relu_backward(activated, y, grad)
     batch, channels, size = x.shape
     count = batch * size
     for c in range(channels):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..common import scale_and_shift
 from ..table import Activation, Array
-from .activation import activate
+from .activation import activate, relu_backward
 
 
 @np.errstate(all="ignore")
@@ -61,11 +61,15 @@ def batch_norm_backward(
     inv_std: Array,
     weight: Array | None,
     training: bool,
+    y: Array | None,
     grad_x: Array,
     grad_weight: Array,
     grad_bias: Array,
 ) -> None:
     """``grad_x = weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``."""
+    if y is not None:
+        activated, grad = grad, np.empty_like(grad)
+        relu_backward(activated, y, grad)
     x_hat = (x - mean[:, None]) * inv_std[:, None]
     np.sum(grad, axis=(0, 2), out=grad_bias)
     np.sum(grad * x_hat, axis=(0, 2), out=grad_weight)
