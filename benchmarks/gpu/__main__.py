@@ -79,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
             continue
         found.append(_result(work, torch, args.seconds, args.calls))
         print(results.line(found[-1], measured), flush=True)
+        fastdl.empty_memory_pool()
+        if torch is not None:
+            torch.cuda.empty_cache()
     print(f"\n{results.NOTES}")
     if left_out:
         print(f"left out after {args.limit:.0f} s: {', '.join(left_out)}")

@@ -212,6 +212,11 @@ def _rows_backward(name: str, torch: Any) -> Function:
     return lambda grad, y: kernel(grad, y, -1, torch.float32)
 
 
+def _element_backward(name: str, torch: Any) -> Function:
+    kernel = getattr(torch.ops.aten, f"{name}_backward")
+    return lambda grad, y: kernel(grad, y)
+
+
 def _elements(small: bool) -> Iterator[Work]:
     shape = (4, 3, 5, 5) if small else (128, 64, 56, 56)
     size, two = prod(shape), {"grad": shape, "y": shape}
@@ -219,11 +224,11 @@ def _elements(small: bool) -> Iterator[Work]:
     for name in ("sigmoid", "tanh"):
         yield _function(
             f"{name}_backward", two, getattr(fastdl, f"{name}_backward"),
-            lambda torch, name=name: getattr(torch.ops.aten, f"{name}_backward"), size,
+            partial(_element_backward, name), size,
         )  # fmt: skip
     yield _function(
         "dropout", {"x": shape}, partial(fastdl.dropout, rng=0, return_mask=True),
-        lambda torch: torch.nn.functional.dropout, size + size // 4,
+        lambda torch: lambda x: torch.nn.functional.dropout(x), size + size // 4,
         expected=lambda exact, found: (2 * exact["x"] * found[1], found[1]),
     )  # fmt: skip
 
@@ -252,7 +257,7 @@ def _images(small: bool) -> Iterator[Work]:
     pooled = (*images[:2], 5, 5)
     yield _function(
         "adaptive_avg_pool2d", {"x": images}, partial(fastdl.adaptive_avg_pool2d, output_size=5),
-        lambda torch: partial(torch.nn.functional.adaptive_avg_pool2d, output_size=5), prod(pooled),
+        lambda torch: lambda x: torch.nn.functional.adaptive_avg_pool2d(x, 5), prod(pooled),
     )  # fmt: skip
     yield _function(
         "adaptive_avg_pool2d_backward", {"grad": pooled},

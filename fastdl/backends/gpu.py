@@ -50,10 +50,10 @@ def on_device(value: Any) -> bool:
     """Whether ``value`` is an array in a GPU's memory. Imports nothing."""
     if type(value) is np.ndarray:
         return False
-    kind = type(value)  # asked first: an instance's own may cost, or export its memory
-    if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__cuda_ndarray__"):
+    # Ours is asked first: to look at its interface counts as giving its memory away.
+    if getattr(type(value), "is_fastdl_device_array", False):
         return True
-    if hasattr(value, "__cuda_array_interface__"):
+    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__"):
         return True
     return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == ON_CUDA
 

@@ -1,7 +1,7 @@
 """Layers: each computes its output, and from its output's gradient its input's.
 
 A layer holds NumPy arrays and calls the kernels; which backend computes,
-`fastdl.use_backend` decides. Names of layers, arguments and parameters are PyTorch's.
+`fastdl.use_backend` decides. After `Layer.to` its arrays are a GPU's. Names of layers, arguments and parameters are PyTorch's.
 """
 
 from . import init

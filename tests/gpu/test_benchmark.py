@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastdl
 from fastdl.backends import gpu
+from fastdl.bench import peers
+from fastdl.bench.run import difference
 
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
@@ -34,6 +37,22 @@ def test_every_kind_of_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert conv["right"]
     assert conv["times"].keys() == conv["errors"].keys() == {"float32", "tf32", "bf16"}
     assert conv["errors"]["float32"] < 1e-6 < conv["errors"]["tf32"] < conv["errors"]["bf16"] < 8e-3
+
+
+def test_pytorch_does_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, as there is no GPU."""
+    torch = pytest.importorskip("torch")
+    from benchmarks.gpu import works
+
+    monkeypatch.setattr(works, "Torch", lambda threads, device: peers.Torch(threads))
+    for work in works.works(small=True):
+        if work.theirs is not None:
+            inputs = work.inputs()
+            tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
+            found = peers.torch_arrays(work.theirs(torch)(**tensors))
+            if work.expected is None and not work.name.endswith("update"):
+                expected = tuple(map(np.asarray, work.truth(inputs, found)))
+                assert difference(found, expected) < 1e-5, work.name
 
 
 def test_a_wrong_kernel_is_told(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import run_python
 
@@ -98,3 +99,15 @@ def test_commands_say_in_a_line_that_there_is_no_gpu() -> None:
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert re.search("backend='cuda' is not available here|No such file", done.stderr)
+
+
+def test_a_tensor_of_the_cpu_is_not_on_a_gpu() -> None:
+    """PyTorch's type has the interface of both; those of the CPU raise when asked for it."""
+
+    class Tensor:
+        @property
+        def __cuda_array_interface__(self) -> dict[str, object]:
+            raise AttributeError("only on a GPU")
+
+    assert not gpu.on_device(Tensor())
+    assert not gpu.on_device(np.ones(3))

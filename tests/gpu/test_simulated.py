@@ -79,6 +79,76 @@ def test_the_loss_is_a_number_of_the_host() -> None:
     assert loss == pytest.approx(fastdl.cross_entropy(x, TARGET), rel=1e-6)
 
 
+def test_classes_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU's, found with the loss: a target is looked at once."""
+    x, message = (
+        fastdl.to_device(normal((5, 6), np.float32)),
+        "target must be at least 0 and below 6",
+    )
+    for bad in (-1, 6, 2**40):
+        target = TARGET.copy()
+        target[3] = bad
+        for kind in (target, fastdl.to_device(target)):
+            for function in (fastdl.cross_entropy, fastdl.cross_entropy_backward):
+                for reduction in ("mean", "none"):
+                    with pytest.raises(fastdl.ArgumentError, match=f"{message}, got .*{bad}"):
+                        function(x, kind, reduction=reduction)
+    target = fastdl.to_device(TARGET)
+    fastdl.cross_entropy(x, target)
+    monkeypatch.setattr(arrays.DeviceArray, "copy_to_host", None)
+    fastdl.cross_entropy_backward(x, target)
+
+
+def test_places_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad, bad = (
+        fastdl.to_device(np.ones((1, 1, 1, 2), np.float32)),
+        np.zeros((1, 1, 1, 2), np.int64),
+    )
+    for place in (-1, 4):
+        bad[..., 1] = place
+        with pytest.raises(fastdl.ArgumentError, match="indices must be at least 0 and below 4"):
+            fastdl.max_pool2d_backward(grad, fastdl.to_device(bad), (1, 1, 2, 2))
+    pooled, indices = fastdl.max_pool2d(fastdl.to_device(X), 2, return_indices=True)
+    monkeypatch.setattr(arrays.DeviceArray, "copy_to_host", None)
+    fastdl.max_pool2d_backward(pooled, indices, X.shape)
+
+
+def test_empty_batches_are_as_on_the_cpu() -> None:
+    none = fastdl.to_device(np.empty((0, 6), np.float32))
+    assert np.isnan(fastdl.cross_entropy(none, np.empty(0, np.int64)))
+    assert fastdl.cross_entropy(none, np.empty(0, np.int64), reduction="sum") == 0
+    images, mean, var = np.empty((0, 3, 2, 2), np.float32), CHANNELS.copy(), CHANNELS.copy()
+    on_gpu = fastdl.to_device(mean), fastdl.to_device(var)
+    out, *statistics = fastdl.batch_norm(
+        fastdl.to_device(images), *on_gpu, training=True, return_stats=True
+    )
+    assert out.shape == images.shape
+    assert all(np.isnan(fastdl.to_host(each)).all() for each in statistics)
+    for array in on_gpu:
+        np.testing.assert_array_equal(fastdl.to_host(array), CHANNELS)
+    with pytest.raises(fastdl.ShapeError, match="more than 1 value per channel"):
+        fastdl.batch_norm(fastdl.to_device(X[:1, :, :1, :1]), None, None, training=True)
+
+
+def test_running_statistics_in_one_memory_are_an_error() -> None:
+    mean = fastdl.to_device(CHANNELS)
+    with pytest.raises(fastdl.OutputError, match="running_var must share no memory with running_m"):
+        fastdl.batch_norm(fastdl.to_device(X), mean, mean, training=True)
+
+
+def test_dropout_of_everything_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the largest number is drawn."""
+    from fastdl.backends.cuda import layers
+
+    drawn = []
+    real = layers.draw(np.uint8)
+    monkeypatch.setattr(layers, "draw", lambda T: lambda *a: drawn.append(a[5:7]) or real(*a))
+    _, mask = fastdl.dropout(fastdl.to_device(X), 1.0, rng=0, return_mask=True)
+    assert not fastdl.to_host(mask).any()
+    fastdl.dropout(fastdl.to_device(X), 0.5, rng=0)
+    assert drawn == [(2**32 - 1, False), (2**31, True)]
+
+
 def test_running_statistics_move_in_place() -> None:
     mean, var = np.zeros(3, np.float32), np.ones(3, np.float32)
     on_gpu = fastdl.to_device(mean), fastdl.to_device(var)

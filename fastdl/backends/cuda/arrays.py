@@ -64,6 +64,7 @@ class DeviceArray:
     """
 
     __array_priority__ = 100.0
+    is_fastdl_device_array = True
 
     def __init__(self, data: Any, device: int = 0, stream: int = 0, writeable: bool = True) -> None:
         self.data = data

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..table import Activation
 from . import conv, norm
-from .arrays import DeviceArray, empty
+from .arrays import DeviceArray, empty, to_device
 from .conv import Product
 from .elementwise import masked
 from .gemm import pack
@@ -114,6 +114,9 @@ def batch_norm(
     def vector() -> DeviceArray:
         return empty((channels,), x.dtype, x)
 
+    if training and not x.size:
+        nothing = to_device(np.full(channels, np.nan, x.dtype), x.device)
+        return nothing, nothing.copy()
     if training:
         mean, var = vector(), vector()
         norm.batch_norm_train(x, weight, bias, eps, activation, out, mean, var)

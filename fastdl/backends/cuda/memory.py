@@ -34,9 +34,10 @@ class Chunk:
     def __init__(self, data: Any, key: tuple[int, int, int]) -> None:
         self.data, self.key, self.exported = data, key, False
 
-    def __del__(self) -> None:
+    # The default argument is there when Python ends and the module is not.
+    def __del__(self, kept: Any = _kept) -> None:
         if not self.exported:
-            _kept[self.key].append(self.data)
+            kept[self.key].append(self.data)
 
 
 def allocated(shape: Shape, dtype: np.dtype[Any], device: int, stream: int) -> tuple[Any, Chunk]:
