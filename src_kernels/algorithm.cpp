@@ -23,12 +23,17 @@ bool winograd_pays(const ConvGeometry& g, bool packed) {
   return channels >= 8 && filters >= 8 && products + transforms < 1.8 * direct;
 }
 
+// Whether packed weights are worth their memory. Winograd's are four times the plain ones: beyond the
+// caches they take longer to come than the plain ones and their transform.
+bool packing_pays(int64_t bytes) { return bytes <= last_level_cache() / 3; }
+
 }  // namespace
 
 int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, bool packed, int) {
   switch (algorithm) {
     case kAuto:
       if (is_depthwise(*g)) return kDepthwise;
+      packed = packed && conv2d_packed_bytes(dtype, g, kWinograd) > 0;
       return dtype == kFloat32 && winograd_serves(*g) && winograd_pays(*g, packed) ? kWinograd : kDirect;
     case kDepthwise: return is_depthwise(*g) ? kDepthwise : -1;
     case kWinograd: return winograd_serves(*g) ? kWinograd : -1;
@@ -37,7 +42,8 @@ int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, bool pac
 }
 
 int64_t conv2d_packed_bytes(Dtype dtype, const ConvGeometry* g, int algorithm) {
-  return algorithm == kWinograd ? winograd_packed_bytes(dtype, *g) : 0;
+  const int64_t bytes = algorithm == kWinograd ? winograd_packed_bytes(dtype, *g) : 0;
+  return packing_pays(bytes) ? bytes : 0;
 }
 
 void conv2d_pack(Dtype dtype, const void* weight, const ConvGeometry* g, int algorithm,

@@ -14,6 +14,7 @@
 // a stride s, one such sum for each of the s*s phases of the pixels, with the taps that meet them.
 // The weight gradient keeps a few taps' sums in registers, with the same reuse of vectors.
 //
+// Small planes go by depthwise_lanes.cpp.
 #include "depthwise.h"
 
 #include "algorithm.h"

@@ -189,8 +189,8 @@ struct Sums {
   int64_t source_elements() const { return source_rows() * pitch; }
   int64_t result_elements() const { return rows * step * out_width * kLanes<T>; }
 
-  // out = conv(x), with kernels for neighbouring taps or each tap by itself. These two are false for what
-  // is not served.
+  // out = conv(x), by kernels for neighbouring taps or each tap by itself. These two are false for
+  // what is not served.
   bool set_forward(const ConvGeometry& g, bool neighbours = true) {
     if (!serves<T>(g) || g.height * g.width > kSmallPlane) return false;
     constexpr int64_t lanes = kLanes<T>;
@@ -244,7 +244,8 @@ struct Sums {
     return true;
   }
 
-  // Strips of as many rows as fit, of a plane whose padded rows have `columns` columns, `left` of them before the plane's.
+  // Strips of as many rows as fit, of a plane whose padded rows have `columns` columns, `left` of them
+  // before the plane's. False if not one row fits.
   bool set_strips(int64_t left, int64_t columns) {
     constexpr int64_t lanes = kLanes<T>, size = sizeof(T);
     pitch = (columns + 1) * lanes;

@@ -17,7 +17,7 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kBuffer = 2048;     // columns of the buffer
+constexpr int64_t kBuffer = 2048;      // columns of the buffer
 constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 static_assert(kBuffer <= RowWriter<float>::kLongest, "a row fits the writer");
 
@@ -25,8 +25,14 @@ static_assert(kBuffer <= RowWriter<float>::kLongest, "a row fits the writer");
 struct Clip {
   int64_t begin, end;
   Clip(int64_t start, int64_t kernel, int64_t dilation, int64_t size)
-      : begin(max(0, ceil_div(-start, dilation))),
-        end(max(begin, min(kernel, ceil_div(size - start, dilation)))) {}
+      : begin(max(0, steps(-start, dilation))),
+        end(max(begin, min(kernel, steps(size - start, dilation)))) {}
+
+ private:
+  // As ceil_div: a division would cost as much as a short row of windows.
+  static int64_t steps(int64_t distance, int64_t dilation) {
+    return dilation == 1 ? distance : ceil_div(distance, dilation);
+  }
 };
 
 // body(begin, end) for ranges of planes, `work` elements each.
@@ -132,37 +138,52 @@ FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
   return extent_w(g) <= kBuffer && g.stride_w <= kLongestStride;
 }
 
+// Rows of narrow planes that go down before they go across. A vector that is read from where two stores
+// wrote parts of it waits until both have left for the cache; meanwhile others are made.
+constexpr int64_t kRowsDown = 8, kNarrow = 64;
+
 // Planes [begin, end) of the output: finish(i)(j, join) of the joins of windows (i, j), (i, j + 1), ...
 template <class T, class Step, int kernel, int stride, class Finish>
 void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, Finish finish,
                  RowWriter<T>& writer) {
   const int64_t extent = extent_w(g);
   T buffer[kBuffer + kBeyond<T>] = {};
-  const int64_t columns = (kBuffer - extent) / g.stride_w + 1;
-  for (int64_t plane = begin; plane < end; ++plane)
-    for (int64_t i = 0; i < g.out_h; ++i) {
-      const int64_t top = i * g.stride_h - g.pad_h;
-      const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
-      const T* row = x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width;
-      const auto finish_row = finish(i);
-      for (int64_t j = 0; j < g.out_w; j += columns) {
-        const int64_t count = min(columns, g.out_w - j);
-        // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
-        const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
-        const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
-        for (int64_t q = 0; q < from; ++q) buffer[q] = Step::neutral;
-        if (rows.begin < rows.end)
-          join_column<T, Step>(row + left + from, g.dilation_h * g.width, rows.end - rows.begin,
-                               to - from, buffer + from);
-        else
-          for (int64_t q = from; q < to; ++q) buffer[q] = Step::neutral;
-        for (int64_t q = to; q < wide; ++q) buffer[q] = Step::neutral;
-        T* out = writer.next(count, kLanes<T>);
-        join_windows<T, Step, kernel, stride>(
-            g, buffer, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
-        writer.done(count);
-      }
+  const int64_t columns = min(g.out_w, (kBuffer - extent) / g.stride_w + 1);
+  const int64_t pitch = (columns - 1) * g.stride_w + extent;
+  // The buffer holds columns [left, left + wide) of the padded input, x those of [from, to).
+  auto down = [&](int64_t plane, int64_t i, int64_t j, T* row) {
+    const int64_t count = min(columns, g.out_w - j), top = i * g.stride_h - g.pad_h;
+    const int64_t left = j * g.stride_w - g.pad_w, wide = (count - 1) * g.stride_w + extent;
+    const int64_t from = max(0, min(wide, -left)), to = max(from, min(wide, g.width - left));
+    const Clip rows(top, g.kernel_h, g.dilation_h, g.height);
+    for (int64_t q = 0; q < from; ++q) row[q] = Step::neutral;
+    if (rows.begin < rows.end)
+      join_column<T, Step>(
+          x + (plane * g.height + top + rows.begin * g.dilation_h) * g.width + left + from,
+          g.dilation_h * g.width, rows.end - rows.begin, to - from, row + from);
+    else
+      for (int64_t q = from; q < to; ++q) row[q] = Step::neutral;
+    for (int64_t q = to; q < wide; ++q) row[q] = Step::neutral;
+  };
+  auto across = [&](int64_t i, int64_t j, const T* row) {
+    const int64_t count = min(columns, g.out_w - j);
+    const auto finish_row = finish(i);
+    T* out = writer.next(count, kLanes<T>);
+    join_windows<T, Step, kernel, stride>(
+        g, row, count, [&](int64_t q, Vector<T> v) { return finish_row(j + q, v); }, out);
+    writer.done(count);
+  };
+  const bool reads_parts = g.pad_w > 0 || g.kernel_w > g.stride_w;
+  const bool together = reads_parts && columns == g.out_w && pitch <= kNarrow;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    for (int64_t i = 0; i < g.out_h && !together; ++i)
+      for (int64_t j = 0; j < g.out_w; j += columns) down(plane, i, j, buffer), across(i, j, buffer);
+    for (int64_t first = 0; first < g.out_h && together; first += kRowsDown) {
+      const int64_t last = min(g.out_h, first + kRowsDown);
+      for (int64_t i = first; i < last; ++i) down(plane, i, 0, buffer + (i - first) * pitch);
+      for (int64_t i = first; i < last; ++i) across(i, 0, buffer + (i - first) * pitch);
     }
+  }
 }
 
 template <class T, class Step, class Finish>
@@ -367,31 +388,29 @@ FASTDL_INLINE bool are_held(Vector<int64_t> beyond) {
   return held;
 }
 
-// Whether windows of 2x2 side by side may have made an output of this size, in rows of half a vector at
+// Whether windows of 2x2 side by side may have made an output of this size, in rows of a vector at
 // least that the writer takes in pairs.
 template <class T>
 FASTDL_INLINE bool may_be_pairs(const AdaptiveGeometry& g) {
-  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && 2 * g.out_w >= kLanes<T> &&
+  return g.out_h == g.height / 2 && g.out_w == g.width / 2 && g.out_w >= kLanes<T> &&
          2 * g.width <= RowWriter<T>::kLongest && g.height * g.width < int64_t{1} << 31;
 }
 
-// The two rows under a row of windows, and up to two vectors beyond; whether all indices are in their
-// windows.
+// The two rows under a row of windows; whether all indices are in their windows.
 //
 //   out[2i + a, 2j + b] = grad[i, j] if index[i, j] = (2i + a) W + 2j + b else 0
-template <class T, bool is_short>
+template <class T>
 bool spread_pairs(const AdaptiveGeometry& g, const T* grad, const int64_t* indices, int64_t i,
                   T* out) {
   const auto width = static_cast<Integer<T>>(g.width);
-  const int64_t count = is_short ? g.out_w : kLanes<T>;
   IntegerVector<T> inside = iota<T>() >= 0;
   Vector<int64_t> beyond{};
   for (int64_t j = 0; j < g.out_w; j += kLanes<T>) {
-    j = min(j, g.out_w - count);
-    IntegerVector<T> place = load_indices<T>(indices + j, count, &beyond) -
-                             (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
-    if (is_short) place = iota<T>() < static_cast<Integer<T>>(count) ? place : 0;
-    const Vector<T> value = load_some(grad + j, count, T(0));
+    j = min(j, g.out_w - kLanes<T>);
+    const IntegerVector<T> place =
+        load_indices<T>(indices + j, kLanes<T>, &beyond) -
+        (iota<T>() * 2 + static_cast<Integer<T>>(2 * (i * g.width + j)));
+    const Vector<T> value = load(grad + j);
     IntegerVector<T> found{};
     T* to = out + 2 * j;
     for (int a = 0; a < 2; ++a, to += g.width) {
@@ -416,11 +435,10 @@ int64_t max_pairs_backward(const T* grad, const int64_t* indices, const Adaptive
   const int64_t size = g.height * g.width;
   RowWriter<T> writer(past_caches);
   writer.start(out + begin * size, (end - begin) * size);
-  const auto spread = g.out_w < kLanes<T> ? spread_pairs<T, true> : spread_pairs<T, false>;
   for (int64_t plane = begin; plane < end; ++plane) {
     for (int64_t i = 0; i < g.out_h; ++i) {
       const int64_t row = (plane * g.out_h + i) * g.out_w;
-      if (!spread(g, grad + row, indices + row, i, writer.next(2 * g.width, 2 * kLanes<T>)))
+      if (!spread_pairs(g, grad + row, indices + row, i, writer.next(2 * g.width, 0)))
         return plane;
       writer.done(2 * g.width);
     }

@@ -43,7 +43,8 @@ class Conv2dPlan:
     isa : str or None
         The instruction set, for the compiled backend. A plan keeps to that of its making.
     packed_bytes : int
-        What the packed weights take; 0 where the algorithm reads them as they are.
+        What the packed weights take; 0 where the algorithm reads them as they are, or
+        where there are so many that reading the packed ones would take longer.
     workspace_bytes : int or None
         What a call works in, on all threads together. The threads keep it and
         every call shares it. None where the backend does not tell.

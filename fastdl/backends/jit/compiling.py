@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -18,19 +20,39 @@ _contracted = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contr
 _reduction = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
 
 
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_SOURCES = _digest_of_sources()
+
+
+def _of_these_sources(function: Function) -> Function:
+    """The function, under a name that no other sources give it.
+
+    Numba keeps its machine code by its name and its own file's text. What it calls, from other files,
+    is part of that code, so that a change there would not be seen.
+    """
+    function.__qualname__ += f"-{_SOURCES}"
+    return function
+
+
 def compiled(function: Function) -> Function:
     """Compile upon the first call with each dtype; kept on disk."""
-    return cast(Function, _compiled(function))
+    return cast(Function, _compiled(_of_these_sources(function)))
 
 
 def contracted(function: Function) -> Function:
     """As `compiled`, with fused multiply-adds where the processor has them."""
-    return cast(Function, _contracted(function))
+    return cast(Function, _contracted(_of_these_sources(function)))
 
 
 def reduction(function: Function) -> Function:
     """As `compiled`, and sums may be taken lane by lane; the order is fixed when compiled."""
-    return cast(Function, _reduction(function))
+    return cast(Function, _reduction(_of_these_sources(function)))
 
 
 _entries: dict[tuple[Any, ...], Callable[..., None]] = {}

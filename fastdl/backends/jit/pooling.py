@@ -15,7 +15,7 @@ from .compiling import compiled
 from .pool import run, run_with_scratch
 from .pool_rows import max_row, max_row_where, mean_row, spread_row
 from .spans import span
-from .sums import total
+from .sums import SHORT, short_total, total
 from .vectors import lanes
 
 #: kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w
@@ -317,6 +317,10 @@ def _adaptive(start: int, stop: int, x: Array, rows: Array, columns: Array, out:
 @compiled
 def _mean(start: int, stop: int, x: Array, out: Array) -> None:
     """X (N*C, H*W), out (N*C)."""
+    if x.shape[1] < SHORT:
+        for p in range(start, stop):
+            out[p] = short_total(x[p]) / x.shape[1]
+        return
     for p in range(start, stop):
         out[p] = total(x[p]) / x.shape[1]
 
