@@ -217,6 +217,19 @@ def element_loss_backward(name: str, x: Any, target: Any, share: float) -> Any:
     return losses.element_loss_backward(name, _dense(x), _dense(target), share)
 
 
+def add(x: Any, y: Any, activation: Activation) -> Any:
+    """``f(x + y)``, in an array of its own."""
+    from ..backends.cuda import elementwise
+    from ..backends.cuda.arrays import empty
+
+    _together(x=x, y=y)
+    y = floats("y", y, x.dtype)
+    check_shape("y", y, x.shape)
+    out = empty(x.shape, x.dtype, x)
+    elementwise.add(_dense(x), _dense(y), activation, out)
+    return out
+
+
 def leaky_relu(values: Any, x: Any, slope: float) -> Any:
     """``values``, times ``slope`` where x is not positive."""
     from ..backends.cuda import elementwise

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from ..backends import registry
+from ..backends import gpu, registry
 from ..errors import DTypeError, ShapeError
+from ..functional import on_device
 from ..functional.inputs import floats
 from ..geometry import Shape
 from ..memory import empty
@@ -81,9 +80,9 @@ class Residual(Layer):
         around = self.shortcut.forward(x) if self.shortcut else x
         self._check(out.shape, around.shape)
         relu = self.activation if isinstance(self.activation, ReLU) else None
-        if relu is not None and type(out) is np.ndarray:
+        if relu is not None:
             total = _sum(out, around, relu)
-            relu.keep(total, registry.get())
+            relu.keep(total, registry.get(None, total))
             return total
         total = _sum(out, around)
         return total if self.activation is None else self.activation.forward(total)
@@ -111,9 +110,10 @@ class Residual(Layer):
 
 
 def _sum(x: Array, y: Array, activation: Elementwise | None = None) -> Array:
-    """``activation(x + y)``, as an array of its own; on a GPU the sum alone."""
-    if type(x) is not np.ndarray:
-        return x + y
+    """``activation(x + y)``, as an array of its own."""
+    if gpu.on_device(x):
+        name = None if activation is None else activation.name
+        return on_device.add(floats("x", x), y, name)  # type: ignore[no-any-return]
     x, y = plain(floats("x", x)), plain(floats("y", y, x.dtype))
     out = empty(x.shape, x.dtype)
     registry.get().add(x, y, None if activation is None else activation.name, out)

@@ -163,6 +163,7 @@ CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
                      (gemm.TILES[2], "relu", False, False)],
     "tensor.product": [(tensor.tile(kind), "relu", kind) for kind in ("tf32", "bf16")],
     "depthwise.forward": [("relu", 3, 3), (None, 0, 0)],
+    "elementwise.plus": [("relu",)],
     "norm.moments": [(4,)],
     "norm.affine": [("relu", 4)],
     "norm.products": [(4,)],
@@ -192,7 +193,7 @@ TIGHT = ("gemm", "grad_weight", "depthwise", "tensor", "norm")
 #: Kernels that read and write 16 bytes at a time, but for those of a few numbers a channel or that
 #: are seldom called.
 WIDE = ("elementwise", "norm")
-NARROW = ("statistics", "factor", "sums", "fold", "sloped", "adjust")
+NARROW = ("statistics", "factor", "sums", "fold", "track", "sloped", "adjust")
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["sm_80", "sm_90"])

@@ -14,6 +14,7 @@ from .conv import (
     conv2d_grad_weight,
 )
 from .elementwise import (
+    add,
     dropout,
     relu,
     relu_backward,
@@ -24,7 +25,7 @@ from .elementwise import (
 )
 from .layers import linear, linear_grad_input, linear_grad_weight
 from .memory import free as free_memory
-from .norm import batch_norm_backward, batch_norm_train, normalize
+from .norm import batch_norm_backward, batch_norm_track, batch_norm_train, normalize
 from .optimizer import optimizer_step, sum_of_squares
 from .pooling import (
     adaptive_avg_pool2d,
@@ -47,9 +48,11 @@ __all__ = [
     "DeviceArray",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm_backward",
+    "batch_norm_track",
     "batch_norm_train",
     "col2im",
     "conv2d",

@@ -190,11 +190,6 @@ class DeviceArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         raise DTypeError("an array on a GPU becomes a NumPy array only by fastdl.to_host")
 
-    def __add__(self, other: DeviceArray) -> DeviceArray:
-        from .copying import added
-
-        return added(self, other)
-
     def __getitem__(self, index: Any) -> DeviceArray:
         """A view of a slice along the first axis."""
         if not isinstance(index, slice) or index.step not in (None, 1) or not self.ndim:

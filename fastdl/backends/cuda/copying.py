@@ -1,4 +1,4 @@
-"""Copies of strided arrays, and sums of two arrays."""
+"""Copies of strided arrays."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ShapeError
-from .arrays import DeviceArray, check_together, empty, to_device, whole_memory
+from .arrays import DeviceArray, empty, to_device, whole_memory
 from .launch import THREADS, blocks_for, kernel
 from .target import cuda
 
@@ -30,18 +29,6 @@ def gather(T: Any) -> Any:
     return run
 
 
-@kernel("T* T* T* i")
-def add(T: Any) -> Any:
-    """``out = x + y``."""
-
-    def run(x, y, out, count):
-        e = cuda.grid(1)
-        if e < count:
-            out[e] = x[e] + y[e]
-
-    return run
-
-
 def copied(array: DeviceArray) -> DeviceArray:
     """A C-contiguous copy."""
     out = empty(array.shape, array.dtype, array)
@@ -56,15 +43,4 @@ def copied(array: DeviceArray) -> DeviceArray:
         gather(dtype)(
             blocks_for(array.size), THREADS, memory, out, layout, first, array.ndim, array.size
         )
-    return out
-
-
-def added(x: DeviceArray, y: DeviceArray) -> DeviceArray:
-    """``x + y``, of one shape and dtype."""
-    check_together({"x": x, "y": y})
-    if x.shape != y.shape or x.dtype != y.dtype:
-        raise ShapeError(f"cannot add arrays of shapes {x.shape} and {y.shape}")
-    x, y = (array if array.flags.c_contiguous else array.copy() for array in (x, y))
-    out = empty(x.shape, x.dtype, x)
-    add(x.dtype)(blocks_for(x.size), THREADS, x, y, out, x.size)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..table import Activation
 from . import scalars
 from .arrays import DeviceArray
 from .launch import THREADS, blocks_for, entry, kernel
@@ -41,6 +42,24 @@ def binary(T: Any, name: str) -> Any:
         else:
             for e in range(first, count):
                 out[e] = f(x[e], y[e])
+
+    return run
+
+
+@kernel("T* T* T* i")
+def plus(T: Any, activation: str | None) -> Any:
+    """``out = f(x + y)``."""
+    f = scalars.activation(T, activation)
+
+    def run(x, y, out, count):
+        first = 4 * cuda.grid(1)
+        if first + 4 <= count:
+            a, b, c, d = load4(x, first)
+            p, q, r, s = load4(y, first)
+            store4(out, first, f(a + p), f(b + q), f(c + r), f(d + s))
+        else:
+            for e in range(first, count):
+                out[e] = f(x[e] + y[e])
 
     return run
 
@@ -136,6 +155,12 @@ tanh_backward = _binary("hyperbolic_tangent_backward", "y")
 def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
     """``x * scale`` where mask is true, else 0."""
     masked(x.dtype)(_blocks(x.size), THREADS, x, mask, scale, out, x.size)
+
+
+@entry("out")
+def add(x: DeviceArray, y: DeviceArray, activation: Activation, out: DeviceArray) -> None:
+    """``f(x + y)``."""
+    plus(x.dtype, activation)(_blocks(x.size), THREADS, x, y, out, x.size)
 
 
 def leaky_relu(values: DeviceArray, x: DeviceArray, slope: float, out: DeviceArray) -> None:

@@ -180,8 +180,12 @@ def _warn_once() -> None:
         )
 
 
-def entry(*outputs: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def entry(
+    *outputs: str, updated: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A function of the backend's table, its ``outputs`` being the arrays that it writes.
+
+    Those that are ``updated`` it reads too.
 
     It is written for arrays on the GPU. Called with NumPy arrays it copies them there and the
     outputs back.
@@ -214,7 +218,7 @@ def entry(*outputs: str) -> Callable[[Callable[..., None]], Callable[..., None]]
                 for name, array in arrays.items()
             }
             function(**{**values, **moved})
-            for name in outputs:
+            for name in (*outputs, *updated):
                 if name in arrays:
                     np.copyto(values[name], moved[name].copy_to_host())
 

@@ -19,19 +19,6 @@ from .launch import THREADS, blocks_for, entry, kernel
 from .target import cuda, quotient
 
 
-@kernel("T* T* T T i")
-def move_average(T: Any) -> Any:
-    """``running = (1 - momentum) * running + share * batch``."""
-    one = T(1)
-
-    def run(running, batch, momentum, share, count):
-        e = cuda.grid(1)
-        if e < count:
-            running[e] = (one - momentum) * running[e] + share * batch[e]
-
-    return run
-
-
 @kernel("T* T* i i i")
 def add_bias(T: Any) -> Any:
     """``out[n, c, e] += bias[c]``, in place."""
@@ -120,22 +107,16 @@ def batch_norm(
     if training:
         mean, var = vector(), vector()
         norm.batch_norm_train(x, weight, bias, eps, activation, out, mean, var)
-        count = batch * size
-        for running, taken, share in (
-            (running_mean, mean, momentum),
-            (running_var, var, momentum * count / (count - 1)),
-        ):
-            if running is not None:
-                move_average(x.dtype)(
-                    blocks_for(channels), THREADS, running, taken, momentum, share, channels
-                )
-    else:
-        assert running_mean is not None
-        assert running_var is not None
-        mean, var = running_mean.copy(), running_var
+        inv_std = vector()
+        norm.batch_norm_track(
+            mean, var, batch * size, momentum, eps, running_mean, running_var, inv_std
+        )
+        return mean, inv_std
+    assert running_mean is not None
+    assert running_var is not None
+    mean, var = running_mean.copy(), running_var
     inv_std, scale, shift = norm.factors(var, weight, bias, eps)
-    if not training:
-        norm.scale_and_shift(x, mean, scale, shift, activation, out)
+    norm.scale_and_shift(x, mean, scale, shift, activation, out)
     return mean, inv_std
 
 

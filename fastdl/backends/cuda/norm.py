@@ -288,6 +288,45 @@ def batch_norm_train(
     scale_and_shift(x, mean, scale, shift, activation, out)
 
 
+@kernel("T* T* T T d T* T* T* i i i")
+def track(T: Any) -> Any:
+    """``running = (1 - momentum) * running + momentum * batch``, and the inverse deviation."""
+    one = T(1)
+
+    def run(
+        mean, var, momentum, unbiased, eps, running_mean, running_var, inv_std, channels, has_mean,
+        has_var,
+    ):  # fmt: skip
+        c = cuda.grid(1)
+        if c < channels:
+            if has_mean:
+                running_mean[c] = (one - momentum) * running_mean[c] + momentum * mean[c]
+            if has_var:
+                running_var[c] = (one - momentum) * running_var[c] + momentum * (var[c] * unbiased)
+            inv_std[c] = 1.0 / sqrt(np.float64(var[c]) + eps)
+
+    return run
+
+
+@entry("inv_std", updated=("running_mean", "running_var"))
+def batch_norm_track(
+    mean: DeviceArray,
+    var: DeviceArray,
+    count: int,
+    momentum: float,
+    eps: float,
+    running_mean: DeviceArray | None,
+    running_var: DeviceArray | None,
+    inv_std: DeviceArray,
+) -> None:
+    """Move the running statistics towards a batch's, and its inverse deviation."""
+    track(mean.dtype)(
+        blocks_for(mean.size), THREADS, mean, var, momentum, count / (count - 1), eps,
+        mean if running_mean is None else running_mean, var if running_var is None else running_var,
+        inv_std, mean.size, running_mean is not None, running_var is not None,
+    )  # fmt: skip
+
+
 @entry("out")
 def normalize(
     x: DeviceArray,
