@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from support import assert_close, assert_same, normal, truth
@@ -9,6 +11,9 @@ from support import assert_close, assert_same, normal, truth
 import fastdl
 
 from .cases import LARGE_CONV, SMALL_CONV, Conv
+
+#: Not the images that outgrow a cache: a column more is a column more.
+SOME_LARGE = [case for case in LARGE_CONV if math.prod(case.x) < 100_000][::3]
 
 
 def _window(case: Conv) -> tuple[object, ...]:
@@ -31,7 +36,7 @@ def test_geometries(case: Conv, dtype: type, backend: str) -> None:
     _check(case, dtype, backend)
 
 
-@pytest.mark.parametrize("case", LARGE_CONV[::3], ids=str)
+@pytest.mark.parametrize("case", SOME_LARGE, ids=str)
 def test_sizes(case: Conv, dtype: type, fast_backend: str) -> None:
     _check(case, dtype, fast_backend)
 
