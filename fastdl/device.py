@@ -107,6 +107,14 @@ def use_stream(stream: Any) -> Iterator[None]:
         If the cuda backend does not work here.
     DTypeError
         If it is no stream.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> if fastdl.available_backends()["cuda"] is None:
+    ...     with fastdl.use_stream(0):  # the default stream; or torch.cuda.current_stream()
+    ...         y = fastdl.relu(fastdl.to_device(np.float32([-1, 2])))
     """
     get("cuda")
     from .backends.cuda import arrays
