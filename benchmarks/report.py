@@ -1,7 +1,7 @@
 """Make the README's table and the roofline picture from benchmarks/results/.
 
     python -m benchmarks.report             # from the runs that are there
-    python -m benchmarks.report --measure   # time every layer anew first, both ways (a quarter of an hour)
+    python -m benchmarks.report --measure   # time every layer anew first, both ways (half an hour)
     python -m benchmarks.report --check     # exit status 1 if a file would change
 
 Of each layer the newest result counts, of the machine that measured last.

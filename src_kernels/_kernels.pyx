@@ -10,11 +10,11 @@ cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from cython cimport floating
 from cpython.unicode cimport PyUnicode_AsUTF8
+from cython cimport floating
+from libc.math cimport sqrt
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
-from libc.math cimport sqrt
 from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (

@@ -104,15 +104,7 @@ def resnet9(
 
     Four stages of 32, 64, 128 and 256 filters (Page's network has twice as
     many), the image halved by pools between them; a residual block of two
-    convolutions in the second and in the fourth.
-
-    Parameters
-    ----------
-    classes, channels : int, default 10 and 3
-        How many scores, and how many planes an image has.
-    rng : numpy.random.Generator or int, optional
-        Of the first weights.
-    dtype : float32 (default) or float64
+    convolutions in the second and in the fourth. Arguments as of `resnet20`.
 
     References
     ----------

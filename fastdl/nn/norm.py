@@ -81,7 +81,8 @@ class BatchNorm(Bound):
                 self.eps, activation=activation, return_stats=True,
             )  # fmt: skip
             self._saved = x.reshape(self._flat), mean, inv_std, self.training
-            self.buffers["num_batches_tracked"] += self.training
+            if self.training:
+                self._count_batch()
             return out
         count = need_several(x.shape)
         flat, out = x.reshape(self._flat), self._empty(self._out_shape, self._dtype)
@@ -94,9 +95,12 @@ class BatchNorm(Bound):
             mean, var, count, self.momentum, self.eps, running_mean, running_var, inv_std
         )
         self._saved = flat, mean, inv_std, True
+        self._count_batch()
+        return out
+
+    def _count_batch(self) -> None:
         tracked = self.buffers["num_batches_tracked"]
         tracked[()] = tracked.item() + 1  # a tenth of the time of += 1
-        return out
 
     def backward_rectified(self, grad: Array, y: Array) -> Array:
         """`backward` where ReLU followed, whose output was ``y``."""
