@@ -8,7 +8,9 @@
 
 #include "fastdl_kernels.h"
 
-#if defined(__AVX512F__)
+// A width given to the compiler instead lets a narrower processor run a wider one's loops.
+#if defined(FASTDL_VECTOR_BYTES)
+#elif defined(__AVX512F__)
 #define FASTDL_VECTOR_BYTES 64
 #elif defined(__AVX2__)
 #define FASTDL_VECTOR_BYTES 32
