@@ -32,6 +32,7 @@ FAMILIES = (
     "filter_lanes.cpp",
     "limits.cpp",
     "linear.cpp",
+    "matrix_product.cpp",
     "norm.cpp",
     "optimizer.cpp",
     "pool.cpp",

@@ -229,7 +229,7 @@ class Product {
     int64_t depth, elements, count;
     void prefetch(int64_t rows) {
       for (; rows > 0 && count > 0; --rows, --count, from += depth)
-        for (int64_t i = 0; i < elements; i += kLine<T>) __builtin_prefetch(from + i);
+        for (int64_t i = 0; i < elements; i += kLineLength<T>) __builtin_prefetch(from + i);
     }
   };
 
@@ -306,6 +306,13 @@ int run(const void* x, const void* weight, const void* packed, const void* bias,
     int result =
         winograd(kDtype<T>, x, weight, packed, bias, g, activation, false, out, threads);
     if (result != kNotFinite) return result;
+  }
+  if (algorithm != kDepthwise && is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear(kDtype<T>, x, weight, bias, &seen, out, threads);
+    if (activation != kIdentity)
+      activate(kDtype<T>, activation, out, g.batch * g.filters, out, threads);
+    return kDone;
   }
   return (algorithm == kDepthwise ? depthwise<T> : convolve<T>)(
       static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(bias), g,

@@ -43,4 +43,14 @@ FASTDL_INLINE void each_stretch(const DirectConvolution<T>& conv, int64_t pixel,
   }
 }
 
+// A window that is the whole image makes one output of a filter: the layer is a linear one.
+FASTDL_INLINE bool is_linear(const ConvGeometry& g) {
+  return g.out_h == 1 && g.out_w == 1 && g.kernel_h == g.height && g.kernel_w == g.width &&
+         g.pad_top == 0 && g.pad_left == 0 && g.groups == 1 &&
+         (g.dilation_h == 1 || g.kernel_h == 1) && (g.dilation_w == 1 || g.kernel_w == 1);
+}
+FASTDL_INLINE LinearGeometry linear_geometry(const ConvGeometry& g) {
+  return {g.batch, g.channels * g.height * g.width, g.filters};
+}
+
 }  // namespace fastdl::FASTDL_ISA

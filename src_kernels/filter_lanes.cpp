@@ -81,10 +81,8 @@ class TurnedProduct {
 
   void divide(int threads) {
     blocks = ceil_div(pixels, kNC<T>);
-    splits = ceil_div(panels, max(1, kMostSums<T> / (most_pixels() * kNR<T>)));
-    if (threads == 1) return;
-    while (tasks() < 2 * threads && 2 * splits <= panels) splits *= 2;
-    while (tasks() % threads != 0 && tasks() < 8 * threads && splits < panels) ++splits;
+    const int64_t most = max(1, kMostSums<T> / (most_pixels() * kNR<T>));
+    splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads);
   }
 
   int64_t most_pixels() const { return ceil_div(pixels, blocks); }

@@ -1,15 +1,19 @@
 // The fully connected layer: y = x W^T + b and its gradients. x is (N, I), W (O, I), y and g (N, O).
 //
-// W is far larger than the rest, and is read from memory (or written to it) once. So nothing is
-// packed, and every loop goes through a few rows of W at a time, along them:
+// Of few rows of x, W is far larger than the rest, and is read from memory (or written to it) once. So
+// nothing is packed, and every loop goes through a few rows of W at a time, along them:
 //
 //   forward       y[n,o]  = sum_i x[n,i] W[o,i]   a tile of 4 rows of W and 3 of x: dot products
 //   grad_input    gx[n,i] = sum_o g[n,o] W[o,i]   16 rows of W are added to a tile of gx
 //   grad_weight   gW[o,i] = sum_n g[n,o] x[n,i]   a tile of gW is summed in registers
 //
+// Of many rows they are products of packed matrices (matrix_product.h).
+//
 // Sums are of partial sums of at most a few hundred terms, which keeps the rounding error of long
 // ones small.
+#include "algorithm.h"
 #include "families.h"
+#include "matrix_product.h"
 #include "parallel.h"
 #include "stream.h"
 #include "vector_math.h"
@@ -205,42 +209,75 @@ int threads_for(const LinearGeometry& g, int threads) {
   return worth_threads(g.batch * g.inputs * g.outputs, kGrain, threads);
 }
 
+// --- many rows -----------------------------------------------------------------------
+
+// Rows of x from which W's packing pays, and in its gradient x's.
+constexpr int64_t kManyRows = 16, kManyTerms = 8;
+
+// Whether the product was computed packed: there must be enough of it, and memory to pack it in.
+template <class T>
+bool packed(const MatrixProduct<T>& product, bool many, int threads) {
+  return many && product.columns > 0 && product.depth > 0 &&
+         matrix_product(product, threads) == kDone;
+}
+
+template <class T>
+void run(const T* x, const T* weight, const T* bias, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.batch, g.outputs, g.inputs, x, g.inputs, 1, weight, 1, g.inputs, bias, out},
+                 g.batch >= kManyRows, threads))
+    forward(x, weight, bias, g, out, threads);
+}
+
+template <class T>
+void run_grad_input(const T* grad, const T* weight, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.batch, g.inputs, g.outputs, grad, g.outputs, 1, weight, g.inputs, 1, nullptr, out},
+                 g.batch >= kManyRows, threads))
+    grad_input(grad, weight, g, out, threads);
+}
+
+template <class T>
+void run_grad_weight(const T* grad, const T* x, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.outputs, g.inputs, g.batch, grad, 1, g.outputs, x, g.inputs, 1, nullptr, out},
+                 g.batch >= kManyTerms, threads))
+    grad_weight(grad, x, g, out, threads);
+}
+
 }  // namespace
 
 void linear(Dtype dtype, const void* x, const void* weight, const void* bias,
             const LinearGeometry* g, void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    forward(static_cast<const float*>(x), static_cast<const float*>(weight),
-            static_cast<const float*>(bias), *g, static_cast<float*>(out), threads);
+    run(static_cast<const float*>(x), static_cast<const float*>(weight),
+        static_cast<const float*>(bias), *g, static_cast<float*>(out), threads);
   else
-    forward(static_cast<const double*>(x), static_cast<const double*>(weight),
-            static_cast<const double*>(bias), *g, static_cast<double*>(out), threads);
+    run(static_cast<const double*>(x), static_cast<const double*>(weight),
+        static_cast<const double*>(bias), *g, static_cast<double*>(out), threads);
 }
 
 void linear_grad_input(Dtype dtype, const void* grad, const void* weight, const LinearGeometry* g,
                        void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    grad_input(static_cast<const float*>(grad), static_cast<const float*>(weight), *g,
-               static_cast<float*>(out), threads);
+    run_grad_input(static_cast<const float*>(grad), static_cast<const float*>(weight), *g,
+                   static_cast<float*>(out), threads);
   else
-    grad_input(static_cast<const double*>(grad), static_cast<const double*>(weight), *g,
-               static_cast<double*>(out), threads);
+    run_grad_input(static_cast<const double*>(grad), static_cast<const double*>(weight), *g,
+                   static_cast<double*>(out), threads);
 }
 
 void linear_grad_weight(Dtype dtype, const void* grad, const void* x, const LinearGeometry* g,
                         void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
-                static_cast<float*>(out), threads);
+    run_grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
+                    static_cast<float*>(out), threads);
   else
-    grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), *g,
-                static_cast<double*>(out), threads);
+    run_grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), *g,
+                    static_cast<double*>(out), threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -37,7 +37,7 @@ template <class T>
 constexpr int kNR = kNRVectors * kLanes<T>;
 
 template <class T>
-constexpr int kLine = 64 / static_cast<int>(sizeof(T));
+constexpr int kLineLength = 64 / static_cast<int>(sizeof(T));
 
 // Rows of B, and so terms of one running sum: a panel of at most 24 KiB; few enough for the
 // rounding error of one sum.
@@ -47,9 +47,9 @@ template <class T>
 constexpr int kNC = 1024 / static_cast<int>(sizeof(T));
 
 template <class T>
-constexpr int kAPitch = kKC + kLine<T>;
+constexpr int kAPitch = kKC + kLineLength<T>;
 template <class T>
-constexpr int kBPitch = kNC<T> + kLine<T>;
+constexpr int kBPitch = kNC<T> + kLineLength<T>;
 
 // How a packed A and B lie: element (r, k) of A at r * row + k * term, row k of B at k * panel.
 template <class T>
