@@ -11,6 +11,8 @@
 //
 // Sums are of partial sums of at most a few hundred terms, which keeps the rounding error of long
 // ones small.
+#include <type_traits>
+
 #include "algorithm.h"
 #include "families.h"
 #include "matrix_product.h"
@@ -26,35 +28,42 @@ constexpr int64_t kGrain = 128 * 1024;  // multiplications that are worth a thre
 
 // --- forward ----------------------------------------------------------------------
 
-// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row.
-constexpr int kRowsW = 4, kRowsX = 3;
+// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row. With one row of
+// x, 8 of W.
+constexpr int kRowsW = 4, kRowsX = 3, kRowsAlone = 8;
 constexpr int64_t kTaskRows = 16;  // rows of W of a task
 constexpr int64_t kDepth = 512;    // terms of a partial sum: a vector has kDepth / lanes of them
 constexpr int64_t kBatch = 128;    // rows of x that meet a row of W while it is in a cache
 
-// sums[w][x] += the dot products of `depth` elements of rows of W and of x.
-template <class T>
-FASTDL_INLINE void dot_tile(const T* const (&w)[kRowsW], const T* const (&x)[kRowsX], int64_t depth,
-                            double (&sums)[kRowsW][kRowsX]) {
-  Vector<T> tile[kRowsW][kRowsX] = {};
+// sums[w][x] += the dot products of `depth` elements of rows of W, of which `count` are there, and of
+// rows of x.
+template <class T, int rows_w, int rows_x>
+FASTDL_INLINE void dot_tile(const T* weight, const T* x, int64_t pitch, int64_t count, int64_t depth,
+                            double (*sums)[kBatch]) {
+  // At an edge the last row takes part more than once, and counts once.
+  const T* w[rows_w];
+  for (int o = 0; o < rows_w; ++o) w[o] = weight + min(o, count - 1) * pitch;
+  Vector<T> tile[rows_w][rows_x] = {};
   auto add = [&](int64_t i, auto loaded) {
-    Vector<T> of_x[kRowsX];
+    Vector<T> of_x[rows_x];
 #pragma GCC unroll 4
-    for (int n = 0; n < kRowsX; ++n) of_x[n] = loaded(x[n] + i);
-#pragma GCC unroll 4
-    for (int o = 0; o < kRowsW; ++o) {
+    for (int n = 0; n < rows_x; ++n) of_x[n] = loaded(x + n * pitch + i);
+#pragma GCC unroll 8
+    for (int o = 0; o < rows_w; ++o) {
       const Vector<T> of_w = loaded(w[o] + i);
 #pragma GCC unroll 4
-      for (int n = 0; n < kRowsX; ++n) tile[o][n] += of_w * of_x[n];
+      for (int n = 0; n < rows_x; ++n) tile[o][n] += of_w * of_x[n];
     }
   };
   int64_t i = 0;
   for (; i + kLanes<T> <= depth; i += kLanes<T>) add(i, [](const T* p) { return load(p); });
   if (i < depth) add(i, [&](const T* p) { return load_part(p, depth - i, T(0)); });
+#pragma GCC unroll 8
+  for (int o = 0; o < rows_w; ++o) {
+    if (o >= count) continue;
 #pragma GCC unroll 4
-  for (int o = 0; o < kRowsW; ++o)
-#pragma GCC unroll 4
-    for (int n = 0; n < kRowsX; ++n) sums[o][n] += horizontal_sum<T>(tile[o][n]);
+    for (int n = 0; n < rows_x; ++n) sums[o][n] += horizontal_sum<T>(tile[o][n]);
+  }
 }
 
 template <class T>
@@ -65,21 +74,28 @@ void forward(const T* x, const T* weight, const T* bias, const LinearGeometry& g
     const int64_t first = task * kTaskRows, rows = min(kTaskRows, O - first);
     for (int64_t start = 0; start < N; start += kBatch) {
       const int64_t batch = min(kBatch, N - start);
-      double sums[kTaskRows][kBatch + kRowsX] = {};
-      for (int64_t i = 0; i < I; i += kDepth)
-        for (int64_t o = 0; o < rows; o += kRowsW)
-          for (int64_t n = 0; n < batch; n += kRowsX) {
-            // At an edge the last row takes part more than once, and counts once.
-            const T *of_w[kRowsW], *of_x[kRowsX];
-            for (int k = 0; k < kRowsW; ++k)
-              of_w[k] = weight + (first + min(o + k, rows - 1)) * I + i;
-            for (int k = 0; k < kRowsX; ++k)
-              of_x[k] = x + (start + min(n + k, batch - 1)) * I + i;
-            double tile[kRowsW][kRowsX] = {};
-            dot_tile(of_w, of_x, min(kDepth, I - i), tile);
-            for (int k = 0; k < kRowsW; ++k)
-              for (int m = 0; m < kRowsX; ++m) sums[o + k][n + m] += tile[k][m];
-          }
+      double sums[kTaskRows][kBatch];
+      for (int64_t o = 0; o < rows; ++o)
+        for (int64_t n = 0; n < batch; ++n) sums[o][n] = 0;
+      for (int64_t i = 0; i < I; i += kDepth) {
+        const int64_t depth = min(kDepth, I - i);
+        const T *of_w = weight + first * I + i, *of_x = x + start * I + i;
+        if (batch == 1) {
+          for (int64_t o = 0; o < rows; o += kRowsAlone)
+            dot_tile<T, kRowsAlone, 1>(of_w + o * I, of_x, I, rows - o, depth, sums + o);
+          continue;
+        }
+        for (int64_t o = 0; o < rows; o += kRowsW) {
+          int64_t n = 0;
+          auto tile = [&](auto rows_x) {
+            auto at = reinterpret_cast<double(*)[kBatch]>(sums[o] + n);
+            dot_tile<T, kRowsW, rows_x.value>(of_w + o * I, of_x + n * I, I, rows - o, depth, at);
+          };
+          for (; n + kRowsX <= batch; n += kRowsX) tile(std::integral_constant<int, kRowsX>{});
+          if (batch - n == 2) tile(std::integral_constant<int, 2>{});
+          if (batch - n == 1) tile(std::integral_constant<int, 1>{});
+        }
+      }
       for (int64_t n = 0; n < batch; ++n)
         for (int64_t o = 0; o < rows; ++o)
           out[(start + n) * O + first + o] =
