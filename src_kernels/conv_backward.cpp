@@ -17,6 +17,7 @@
 #include "depthwise.h"
 #include "direct.h"
 #include "families.h"
+#include "matrix_product.h"
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
@@ -157,6 +158,19 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
 // double precision.
 constexpr int64_t kChunksPerSum = 32;
 
+// out[i] = the sum over slices of partial[slice, i], in double precision
+template <class T>
+void add_slices(const T* partial, int64_t size, int64_t slices, T* out, int threads) {
+  parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int64_t slice = 0; slice < slices; ++slice)
+        sum += static_cast<double>(partial[slice * size + i]);
+      out[i] = static_cast<T>(sum);
+    }
+  });
+}
+
 template <class T>
 class WeightGradient {
  public:
@@ -183,7 +197,8 @@ class WeightGradient {
       if (memory) run_task(task, memory_of(memory));
       else note(&result, kNoMemory);
     });
-    if (sliced && result == kDone) add_slices(threads);
+    if (sliced && result == kDone)
+      add_slices(partial, g.groups * depth * filters, slices, out, threads);
     return result;
   }
 
@@ -302,18 +317,23 @@ class WeightGradient {
     }
   }
 
-  void add_slices(int threads) const {
-    const int64_t size = g.groups * depth * filters;
-    parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        double sum = 0;
-        for (int64_t slice = 0; slice < slices; ++slice)
-          sum += static_cast<double>(partial[slice * size + i]);
-        out[i] = static_cast<T>(sum);
-      }
-    });
-  }
 };
+
+// The gradient of 1x1 filters is a product as the matrices lie: grad (O x pixels) * x^T (pixels x C).
+template <class T>
+int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+  const int64_t plane = g.out_h * g.out_w, chunks = ceil_div(g.batch * plane, kKC);
+  const int64_t parts = ceil_div(g.filters, kNC<T>) * ceil_div(g.channels, kNR<T>);
+  const int64_t slices = max(ceil_div(chunks, kChunksPerSum), min(ceil_div(8, parts), chunks / 4));
+  T* partial = slices > 1 ? shared_elements<T>(slices * g.filters * g.channels) : out;
+  if (!partial) return kNoMemory;
+  const MatrixProduct<T> product = {g.filters, g.channels, plane, grad, plane, 1, x, 1, plane, nullptr,
+                                    partial, g.batch, g.filters * plane, g.channels * plane, slices};
+  const int result = matrix_product(product, threads);
+  if (slices > 1 && result == kDone)
+    add_slices(partial, g.filters * g.channels, slices, out, threads);
+  return result;
+}
 
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
@@ -330,6 +350,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
     linear_grad_weight(kDtype<T>, grad, x, &seen, out, threads);
     return kDone;
   }
+  if (is_pointwise(g)) return pointwise_grad_weight(grad, x, g, out, threads);
   return WeightGradient<T>(grad, x, g, out).run(threads);
 }
 

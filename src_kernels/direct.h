@@ -43,6 +43,13 @@ FASTDL_INLINE void each_stretch(const DirectConvolution<T>& conv, int64_t pixel,
   }
 }
 
+// 1x1 filters of stride 1, all channels of a pixel alone.
+FASTDL_INLINE bool is_pointwise(const ConvGeometry& g) {
+  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.pad_top == 0 && g.pad_left == 0 && g.height == g.out_h && g.width == g.out_w &&
+         g.groups == 1;
+}
+
 // A window that is the whole image makes one output of a filter: the layer is a linear one.
 FASTDL_INLINE bool is_linear(const ConvGeometry& g) {
   return g.out_h == 1 && g.out_w == 1 && g.kernel_h == g.height && g.kernel_w == g.width &&
