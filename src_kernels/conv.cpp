@@ -23,6 +23,7 @@
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
+#include "transpose_matrix.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -218,7 +219,11 @@ class Product {
   }
 
   void pack_weights(const Task& task, int64_t k, int64_t k_end, T* to) const {
-    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
+    const T* from = conv.weight + task.group * filters * depth;
+    if (conv.turned)
+      return transpose(from + k * filters + task.filter, filters, k_end - k, task.filters, to,
+                       kAPitch<T>);
+    from += task.filter * depth + k;
     for (int64_t o = 0; o < task.filters; ++o, from += depth, to += kAPitch<T>)
       memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
   }
@@ -242,7 +247,7 @@ class Product {
     const int64_t lines_per_tile = ceil_div(lines.count, calls);
     const int64_t rows_per_tile = ceil_div(task.filters, calls);
     WeightRows weights = {conv.weight + (task.group * filters + task.filter) * depth + k_end, depth,
-                          min(kKC, depth - k_end), last ? 0 : task.filters};
+                          min(kKC, depth - k_end), last || conv.turned ? 0 : task.filters};
     for (int p = 0; p < block.panels; ++p) {
       const PanelRange& panel = block.panel[p];
       T* c = memory.c + panel.first;

@@ -67,7 +67,6 @@ void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns
     const int64_t count = min(strip, channels - c);
     const T* from = weight + (group * filters * channels + c) * taps;
     T* to = turned + (group * channels + c) * filters * kept;
-    if (taps == 1) return transpose(from, channels, filters, count, to, filters);
     const int64_t last = (rows.first + (rows.taps - 1) * rows.step) * g.kernel_w + columns.first +
                          (columns.taps - 1) * columns.step;
     for (int64_t i = 0; i < count; ++i)
@@ -82,10 +81,12 @@ void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns
 template <class T>
 int phase_convolution(const T* grad, const T* weight, const ConvGeometry& g, const Phase& rows,
                       const Phase& columns, T* turned, T* out, int threads) {
-  turn_weights(g, rows, columns, weight, turned, threads);
   DirectConvolution<T> conv{};
   conv.x = grad;
-  conv.weight = turned;
+  // 1x1 filters are right as they lie.
+  conv.turned = g.kernel_h * g.kernel_w == 1;
+  conv.weight = conv.turned ? weight : turned;
+  if (!conv.turned) turn_weights(g, rows, columns, weight, turned, threads);
   conv.out = out + rows.phase * g.width + columns.phase;
   conv.plane = g.height * g.width;
   conv.image = g.channels * conv.plane;
@@ -126,8 +127,9 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
     linear_grad_input(kDtype<T>, grad, weight, &seen, out, threads);
     return kDone;
   }
-  T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
-  if (!turned) return kNoMemory;
+  const int64_t taps = g.kernel_h * g.kernel_w;
+  T* turned = taps > 1 ? shared_elements<T>(g.filters * (g.channels / g.groups) * taps) : nullptr;
+  if (taps > 1 && !turned) return kNoMemory;
   auto row_phase = [&](int64_t phase) {
     return Phase(phase, g.height, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h);
   };

@@ -12,6 +12,7 @@ struct DirectConvolution {
   int64_t image, plane, row, column;
   ConvGeometry g;  // padding may be negative
   Activation activation;
+  bool turned = false;  // whether a group's weights lie as K x O, not as O x K
 };
 
 // Returns 1 where there is no memory.
