@@ -266,16 +266,19 @@ class WeightGradient {
     const int64_t size = g.height * g.width;
     PixelBlock<T> block(g, x + group * channels * size, x + g.batch * g.channels * size,
                         memory.block, kKC);
-    for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
     int64_t summed = 0;
-    const int64_t last = part(chunks, slices, slice + 1);
-    for (int64_t chunk = part(chunks, slices, slice); chunk < last; ++chunk) {
+    const int64_t first = part(chunks, slices, slice), last = part(chunks, slices, slice + 1);
+    const bool in_one = last - first <= kChunksPerSum;
+    if (!in_one)
+      for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
+    for (int64_t chunk = first; chunk < last; ++chunk) {
       const int64_t pixel = chunk * kKC, count = min(kKC, pixels - pixel);
       block.set(pixel, count);
       block.pack(k, k + height, kAPitch<T>, memory.a);
       transpose_grad(group * filters + o, width, pixel, count, memory.b);
       multiply(height, width, count, summed > 0, memory);
-      if (++summed == kChunksPerSum || chunk + 1 == last) {
+      if (in_one) summed = 1;
+      else if (++summed == kChunksPerSum || chunk + 1 == last) {
         for (int64_t i = 0; i < height; ++i)
           for (int64_t j = i * kBPitch<T>; j < i * kBPitch<T> + width; ++j)
             memory.total[j] += static_cast<double>(memory.sum[j]);
@@ -283,10 +286,11 @@ class WeightGradient {
       }
     }
     T* to = partial + ((slice * g.groups + group) * filters + o) * depth + k;
+    if (in_one) return transpose(memory.sum, kBPitch<T>, height, width, to, depth);
     constexpr int64_t line = 8;  // of doubles
-    for (int64_t first = 0; first < width; first += line)
+    for (int64_t begin = 0; begin < width; begin += line)
       for (int64_t j = 0; j < height; ++j)
-        for (int64_t i = first; i < min(width, first + line); ++i)
+        for (int64_t i = begin; i < min(width, begin + line); ++i)
           to[i * depth + j] = static_cast<T>(memory.total[j * kBPitch<T> + i]);
   }
 
