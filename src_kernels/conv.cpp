@@ -13,7 +13,8 @@
 //
 // A tile goes straight into the result where its pixels are whole vectors of one image, and else
 // into memory of the task, from where it is copied when the sum is complete. Where few pixels leave
-// vectors empty, filter_lanes.cpp does the same with filters in the lanes.
+// vectors empty, filter_lanes.cpp does the same with filters in the lanes; where packing would take
+// longer than the products, conv_rows.cpp does without.
 #include <cstring>
 
 #include "algorithm.h"
@@ -343,6 +344,7 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
   const int64_t plane = g.out_h * g.out_w;
   DirectConvolution<T> conv = flattened<T>({nullptr, nullptr, nullptr, nullptr, g.filters * plane,
                                             plane, g.out_w, 1, g, kIdentity});
+  if (rows_pay(conv)) return conv_rows_workspace_bytes(conv, threads);
   if (filter_lanes_pay(conv)) return filter_lanes_workspace_bytes(conv, threads);
   return Product<T>(conv, threads).workspace_bytes(threads);
 }
@@ -352,6 +354,7 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
 template <class T>
 int direct_convolution(const DirectConvolution<T>& conv, int threads) {
   DirectConvolution<T> seen = flattened(conv);
+  if (rows_pay(seen)) return conv_rows(seen, threads);
   if (filter_lanes_pay(seen)) return filter_lanes(seen, threads);
   return Product<T>(seen, threads).run(threads);
 }

@@ -27,6 +27,15 @@ int filter_lanes(const DirectConvolution<T>& conv, int threads);
 template <class T>
 int64_t filter_lanes_workspace_bytes(const DirectConvolution<T>& conv, int threads);
 
+// The same without an im2col matrix, for few channels or filters, and whether it takes less time.
+// conv_rows.cpp
+template <class T>
+bool rows_pay(const DirectConvolution<T>& conv);
+template <class T>
+int conv_rows(const DirectConvolution<T>& conv, int threads);
+template <class T>
+int64_t conv_rows_workspace_bytes(const DirectConvolution<T>& conv, int threads);
+
 // body(offset in a filter's plane of image 0, position, length) for each stretch of the pixels
 // [pixel, pixel + count) that is one in the result. `position` counts from the first of them.
 template <class T, class Body>
