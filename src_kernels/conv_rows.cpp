@@ -2,13 +2,14 @@
 // would take longer than to multiply it.
 //
 //   task: some rows of an image's result, some filters
-//     for each chunk of channels                           at most kKC taps
+//     for all channels that fit, or as many as kKC taps have
 //       copy the rows of x that the task sees              strip.h: padded, sorted by phase
 //       for each row, each tile of kMR filters             registers
-//         for each tile of pixels: row_microkernel
+//         for each tile of pixels: row_microkernel, at most kKC taps at a time
 //
 // Tap k reads a vector of neighbouring pixels at a place of its own: B(k, j) = x[offset(k) + j].
 #include <cstring>
+#include <utility>
 
 #include "algorithm.h"
 #include "direct.h"
@@ -24,8 +25,9 @@ namespace {
 // Multiplications that are worth another thread.
 constexpr int64_t kWorth = 1 << 18;
 
-// Bytes of a task's rows of x, and of its sums.
-constexpr int64_t kMostRows = 96 << 10, kMostSums = 192 << 10;
+// Bytes of a task's rows of x, of its sums, and of its weights, whose taps are few chunks.
+constexpr int64_t kMostRows = 96 << 10, kMostSums = 192 << 10, kMostWeights = 256 << 10;
+constexpr int64_t kMostChunks = 8;
 
 // Vectors of a tile: fewer filters leave registers for more.
 constexpr int kFewRows = 3, kFewRowsVectors = 4;
@@ -71,22 +73,16 @@ template <class T>
 using RowMicrokernel = void (*)(int64_t, const T*, const T*, const int32_t*, T*, int64_t,
                                 const Finish<T>&);
 
-template <class T, int rows>
-FASTDL_INLINE RowMicrokernel<T> row_kernel_of(int vectors) {
-  switch (vectors) {
-    case 1: return row_microkernel<T, rows, 1>;
-    case 2: return row_microkernel<T, rows, 2>;
-    case 3: return row_microkernel<T, rows, tile_vectors(rows) < 3 ? 1 : 3>;
-    default: return row_microkernel<T, rows, tile_vectors(rows) < 4 ? 1 : 4>;
-  }
-}
-
-template <class T, int most_rows = kMR>
-FASTDL_INLINE RowMicrokernel<T> choose_row_microkernel(int rows, int vectors) {
-  if constexpr (most_rows > 1)
-    if (rows < most_rows) return choose_row_microkernel<T, most_rows - 1>(rows, vectors);
-  return row_kernel_of<T, most_rows>(vectors);
-}
+// The kernel of a tile of rows (1 to kMR) by vectors (1 to tile_vectors(rows)).
+template <class T, class Rows>
+struct RowMicrokernels;
+template <class T, int... row>
+struct RowMicrokernels<T, std::integer_sequence<int, row...>> {
+  template <int rows, int vectors>
+  static constexpr RowMicrokernel<T> one = row_microkernel<T, rows, (vectors < tile_vectors(rows) ? vectors : tile_vectors(rows))>;
+  static constexpr RowMicrokernel<T> of[][kFewRowsVectors] = {
+      {one<row + 1, 1>, one<row + 1, 2>, one<row + 1, 3>, one<row + 1, 4>}...};
+};
 
 template <class T>
 class RowProduct {
@@ -95,11 +91,12 @@ class RowProduct {
     filters = g.filters / g.groups;
     channels = g.channels / g.groups;
     taps = g.kernel_h * g.kernel_w;
-    chunks = ceil_div(channels, max(1, kKC / taps));
-    chunk_channels = ceil_div(channels, chunks);
     width = ceil_div(g.out_w, kLanes<T>) * kLanes<T>;
-    buffered = chunks > 1 || conv.column != 1;
     splits = ceil_div(filters, kNC<T>);
+    passes = 1;
+    if (!fits(min(g.out_h, 8), false) || chunks_of(channels) > kMostChunks)
+      passes = ceil_div(channels, max(1, kKC / taps));
+    buffered = passes > 1 || conv.column != 1;
     divide(worth(threads));
   }
 
@@ -129,10 +126,16 @@ class RowProduct {
     int64_t group, image, row, rows, filter, filters;
   };
 
+  // Channels that are copied and multiplied together, and where chunks of their taps begin.
+  struct Pass {
+    int64_t channel, channels, chunks, tap[kMostChunks + 1];
+    bool first, last;
+  };
+
   const DirectConvolution<T>& conv;
   const ConvGeometry& g;
   const Strip<T> strip;
-  int64_t filters, channels, taps, chunks, chunk_channels, width, bands, splits;
+  int64_t filters, channels, taps, width, passes, bands, splits;
   bool buffered;
 
   int worth(int threads) const {
@@ -147,15 +150,21 @@ class RowProduct {
     return (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1;
   }
 
+  int64_t pass_channels() const { return ceil_div(channels, passes); }
+  int64_t chunks_of(int64_t channels) const { return ceil_div(channels * taps, kKC); }
+
+  // Whether a task of so many rows fits the caches.
+  bool fits(int64_t rows, bool sums) const {
+    constexpr int64_t size = sizeof(T);
+    const int64_t share = ceil_div(filters, splits), depth = chunks_of(pass_channels()) * kAPitch<T>;
+    return pass_channels() * rows_under(rows) * strip.row * size <= kMostRows &&
+           share * depth * size <= kMostWeights && (!sums || share * rows * width * size <= kMostSums);
+  }
+
   // As many rows of the result as the caches take, and tasks for all threads.
   void divide(int threads) {
-    constexpr int64_t size = sizeof(T);
-    auto fits = [&](int64_t rows) {
-      return chunk_channels * rows_under(rows) * strip.row * size <= kMostRows &&
-             (!buffered || ceil_div(filters, splits) * rows * width * size <= kMostSums);
-    };
     int64_t rows = g.out_h;
-    while (rows > 1 && !fits(rows)) rows = ceil_div(rows, 2);
+    while (rows > 1 && !fits(rows, buffered)) rows = ceil_div(rows, 2);
     bands = ceil_div(g.out_h, rows);
     if (threads > 1)
       while (tasks() < 2 * threads && bands < g.out_h) bands = min(g.out_h, 2 * bands);
@@ -166,10 +175,10 @@ class RowProduct {
     T* t = reinterpret_cast<T*>(base);
     Memory memory;
     memory.a = t;
-    memory.rows = t += share * kAPitch<T>;
-    memory.sums = t += chunk_channels * rows_under(rows) * strip.row;
+    memory.rows = t += chunks_of(pass_channels()) * share * kAPitch<T>;
+    memory.sums = t += pass_channels() * rows_under(rows) * strip.row;
     memory.offsets = reinterpret_cast<int32_t*>(t += buffered ? share * rows * width : 0);
-    memory.bytes = reinterpret_cast<char*>(memory.offsets + chunk_channels * taps) - base;
+    memory.bytes = reinterpret_cast<char*>(memory.offsets + pass_channels() * taps) - base;
     return memory;
   }
 
@@ -188,20 +197,21 @@ class RowProduct {
 
   void run_task(int64_t index, const Memory& memory) const {
     const Task task = task_of(index);
-    const int64_t under = rows_under(task.rows), depth = channels * taps;
+    const int64_t under = rows_under(task.rows);
     set_offsets(under, memory.offsets);
-    memset(memory.rows, 0, static_cast<size_t>(chunk_channels * under * strip.row) * sizeof(T));
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t c = part(channels, chunks, chunk), end = part(channels, chunks, chunk + 1);
-      const T* plane =
-          conv.x + (task.image * g.channels + task.group * channels + c) * g.height * g.width;
-      for (int64_t i = 0; i < end - c; ++i, plane += g.height * g.width)
-        strip.fill(plane, task.row * g.stride_h, under, memory.rows + i * under * strip.row);
-      const T* weight = conv.weight + (task.group * filters + task.filter) * depth + c * taps;
-      for (int64_t o = 0; o < task.filters; ++o)
-        memcpy(memory.a + o * kAPitch<T>, weight + o * depth,
-               static_cast<size_t>((end - c) * taps) * sizeof(T));
-      multiply(task, (end - c) * taps, chunk == 0, chunk + 1 == chunks, memory);
+    memset(memory.rows, 0,
+           static_cast<size_t>(pass_channels() * under * strip.row) * sizeof(T));
+    for (int64_t i = 0; i < passes; ++i) {
+      Pass pass;
+      pass.channel = part(channels, passes, i);
+      pass.channels = part(channels, passes, i + 1) - pass.channel;
+      pass.chunks = chunks_of(pass.channels);
+      for (int64_t chunk = 0; chunk <= pass.chunks; ++chunk)
+        pass.tap[chunk] = part(pass.channels * taps, pass.chunks, chunk);
+      pass.first = i == 0;
+      pass.last = i + 1 == passes;
+      pack(task, pass, memory);
+      for (int64_t row = 0; row < task.rows; ++row) multiply_row(task, pass, row, memory);
     }
     if (buffered) deliver(task, memory.sums);
     if (conv.activation == kSigmoid || conv.activation == kTanh) activate_rows(task);
@@ -210,7 +220,7 @@ class RowProduct {
   void set_offsets(int64_t under, int32_t* offsets) const {
     for (int64_t b = 0; b < g.kernel_w; ++b)
       offsets[b] = static_cast<int32_t>(strip.place(b * g.dilation_w));
-    for (int64_t c = 0, k = 0; c < chunk_channels; ++c)
+    for (int64_t c = 0, k = 0; c < pass_channels(); ++c)
       for (int64_t a = 0; a < g.kernel_h; ++a)
         for (int64_t b = 0; b < g.kernel_w; ++b, ++k)
           offsets[k] = offsets[b] +
@@ -222,57 +232,76 @@ class RowProduct {
            (task.group * filters + task.filter + filter) * conv.plane + (task.row + row) * conv.row;
   }
 
-  void multiply(const Task& task, int64_t depth, bool first, bool last, const Memory& memory) const {
-    // Three vectors at the end where two would leave one over.
-    const int64_t vectors = width / kLanes<T>;
-    const bool few = task.filters <= kFewRows;
-    const int64_t three = !few && kNRVectors == 2 && vectors > 1 && vectors % 2 ? vectors - 3 : vectors;
-    for (int64_t row = 0; row < task.rows; ++row) {
-      const Columns pairs = {row, 0, three, few ? kFewRowsVectors : kNRVectors, kMR};
-      multiply_columns(task, depth, first, last, pairs, memory);
-      const Columns rest = {row, three, vectors, 3, kThreeVectorsRows};
-      multiply_columns(task, depth, first, last, rest, memory);
-    }
+  // The rows of x and the weights of a pass.
+  void pack(const Task& task, const Pass& pass, const Memory& memory) const {
+    const int64_t plane = g.height * g.width, under = rows_under(task.rows);
+    const T* x = conv.x + (task.image * g.channels + task.group * channels + pass.channel) * plane;
+    for (int64_t c = 0; c < pass.channels; ++c)
+      strip.fill(x + c * plane, task.row * g.stride_h, under, memory.rows + c * under * strip.row);
+    const T* weight =
+        conv.weight + ((task.group * filters + task.filter) * channels + pass.channel) * taps;
+    T* a = memory.a;
+    for (int64_t i = 0; i < pass.chunks; ++i)
+      for (int64_t o = 0; o < task.filters; ++o, a += kAPitch<T>)
+        memcpy(a, weight + o * channels * taps + pass.tap[i],
+               static_cast<size_t>(pass.tap[i + 1] - pass.tap[i]) * sizeof(T));
   }
 
   // Vectors [begin, end) of a row, and the largest tile.
   struct Columns {
-    int64_t row, begin, end;
+    int64_t begin, end;
     int vectors, rows;
   };
 
-  void multiply_columns(const Task& task, int64_t depth, bool first, bool last,
-                        const Columns& columns, const Memory& memory) const {
+  void multiply_row(const Task& task, const Pass& pass, int64_t row, const Memory& memory) const {
+    // Three vectors at the end where two would leave one over.
+    const int64_t vectors = width / kLanes<T>;
+    const bool few = task.filters <= kFewRows;
+    const int64_t three = !few && kNRVectors == 2 && vectors > 1 && vectors % 2 ? vectors - 3 : vectors;
+    multiply_columns(task, pass, row, {0, three, few ? kFewRowsVectors : kNRVectors, kMR}, memory);
+    multiply_columns(task, pass, row, {three, vectors, 3, kThreeVectorsRows}, memory);
+  }
+
+  void multiply_columns(const Task& task, const Pass& pass, int64_t row, const Columns& columns,
+                        const Memory& memory) const {
     if (columns.begin == columns.end) return;
     const Tiles tiles(task.filters, columns.rows), parts(columns.end - columns.begin, columns.vectors);
-    const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter : nullptr;
-    const T* b = memory.rows + columns.row * g.stride_h * strip.row;
+    const T* b = memory.rows + row * g.stride_h * strip.row;
     // What is too much at the end of a row is overwritten by the next one.
-    const bool run_over = buffered || (conv.row == g.out_w && columns.row + 1 < task.rows &&
-                                       2 * g.out_w >= width);
+    const bool run_over =
+        buffered || (conv.row == g.out_w && row + 1 < task.rows && 2 * g.out_w >= width);
     for (int64_t tile = 0, filter = 0; tile < tiles.count; filter += tiles.rows(tile++)) {
       const int tall = tiles.rows(tile);
-      const Finish<T> finish = {bias ? bias + filter : nullptr, !first,
-                                last && conv.activation == kRelu};
-      const T* a = memory.a + filter * kAPitch<T>;
-      T* c = buffered ? memory.sums + (filter * task.rows + columns.row) * width
-                      : result(task, filter, columns.row);
+      T* c = buffered ? memory.sums + (filter * task.rows + row) * width : result(task, filter, row);
       const int64_t ldc = buffered ? task.rows * width : conv.plane;
       int64_t at = columns.begin * kLanes<T>;
       for (int64_t i = 0; i < parts.count; at += parts.rows(i++) * kLanes<T>) {
         const int wide = parts.rows(i);
-        const auto kernel = choose_row_microkernel<T>(tall, wide);
         if (run_over || at + wide * kLanes<T> <= g.out_w) {
-          kernel(depth, a, b + at, memory.offsets, c + at, ldc, finish);
+          multiply_tile(task, pass, filter, tall, wide, b + at, c + at, ldc, memory);
           continue;
         }
         Vector<T> rest[kMR * kFewRowsVectors];
-        kernel(depth, a, b + at, memory.offsets, reinterpret_cast<T*>(rest), wide * kLanes<T>, finish);
+        multiply_tile(task, pass, filter, tall, wide, b + at, reinterpret_cast<T*>(rest),
+                      wide * kLanes<T>, memory);
         for (int r = 0; r < tall; ++r)
           for (int64_t v = 0; v < wide; ++v)
             store_some<T>(c + r * ldc + at + v * kLanes<T>, g.out_w - at - v * kLanes<T>,
                           rest[r * wide + v]);
       }
+    }
+  }
+
+  void multiply_tile(const Task& task, const Pass& pass, int64_t filter, int tall, int wide, const T* b,
+                     T* c, int64_t ldc, const Memory& memory) const {
+    const auto kernel =
+        RowMicrokernels<T, std::make_integer_sequence<int, kMR>>::of[tall - 1][wide - 1];
+    const T* a = memory.a + filter * kAPitch<T>;
+    for (int64_t i = 0; i < pass.chunks; ++i, a += task.filters * kAPitch<T>) {
+      const bool last = pass.last && i + 1 == pass.chunks;
+      const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter + filter : nullptr;
+      kernel(pass.tap[i + 1] - pass.tap[i], a, b, memory.offsets + pass.tap[i], c, ldc,
+             {bias, !pass.first || i > 0, last && conv.activation == kRelu});
     }
   }
 
