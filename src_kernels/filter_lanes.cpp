@@ -209,7 +209,6 @@ class TurnedProduct {
 template <class T>
 bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const ConvGeometry& g = conv.g;
-  if (conv.column != 1) return false;
   auto vectors = [](double size) {
     const int64_t count = ceil_div(static_cast<int64_t>(size), kLanes<T>);
     return static_cast<double>(count) + (count % kNRVectors ? 1.0 / 3 : 0);
@@ -220,9 +219,9 @@ bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const double all = static_cast<double>(g.batch) * plane;
   const double pixels = all / __builtin_ceil(all / kNC<T>), images = pixels / plane;
   const double here = depth * (pixels * vectors(filters) / 2 + (conv.turned ? 0.1 : 0.25) * filters) +
-                      0.75 * filters * pixels;
+                      (conv.column == 1 ? 0.75 : 2) * filters * pixels;
   const double there = depth * filters * (vectors(pixels) / 2 + 0.3) +
-                       filters * (0.25 * pixels + 10 * images);
+                       filters * ((conv.column == 1 ? 0.25 : 2) * pixels + 10 * images);
   return here < there;
 }
 
