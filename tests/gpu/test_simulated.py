@@ -343,17 +343,35 @@ class Started:
         return self.function
 
 
-def test_a_driver_that_refuses_the_code_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+class nvJitLinkError(Exception):  # noqa: N801, N818 (cuda.bindings calls it so)
+    """As the linker's, whose binding the simulator does without."""
+
+
+class CodedError(Exception):
+    """As Numba's: with the driver's number."""
+
+    code = 222
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (CodedError("unsupported version"), r"driver, of CUDA 12\.2, does not take.*unsupported v"),
+        (Exception("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the"), r"CUDA 12\.2, does not take.*PTX"),
+        (nvJitLinkError("ERROR_PTX_COMPILE (4)"), r"nvidia-nvjitlink does not take.*--upgrade"),
+    ],
+)
+def test_a_driver_that_refuses_the_code_is_an_error(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: Any) -> Any:
-        error = RuntimeError("unsupported PTX version")
-        error.code = 222  # type: ignore[attr-defined]
         raise error
 
     kernel = launch.FACTORIES["elementwise.unary"](np.float32, "relu")
     monkeypatch.setattr(kernel, "_compiled", {})
     monkeypatch.setattr(kernel, "_compile", lambda: Started(refused))
     monkeypatch.setattr(gpu, "driver_version", lambda: (12, 2))
-    with pytest.raises(fastdl.BackendError, match=r"CUDA 12\.2, does not take.*unsupported PTX"):
+    with pytest.raises(fastdl.BackendError, match=message):
         fastdl.relu(fastdl.to_device(np.ones(4, np.float32)))
 
 
