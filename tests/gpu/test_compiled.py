@@ -161,8 +161,9 @@ CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
     "elementwise.plus": [("relu",)],
     "norm.moments": [(4,)],
     "norm.affine": [("relu", 4)],
-    "norm.products": [(4,)],
-    "norm.backward": [(True, 4)],
+    "norm.products": [(4, True)],
+    "norm.backward": [(True, 4, True)],
+    "gemm.pack": [(True,)],
     "elementwise.unary": [("sigmoid",)],
     "elementwise.binary": [("relu_backward",)],
     "softmax.forward": [(True, 32), (False, THREADS)],
@@ -250,6 +251,10 @@ def test_float64_too(name: str) -> None:
 def test_the_packages_link_for_a_driver_of_their_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another compiles their PTX."""
     major, minor = nvjitlink.version()
-    for driver, expected in (((major, 0), True), ((major, minor + 1), True), ((major + 1, 0), False)):
+    for driver, expected in (
+        ((major, 0), True),
+        ((major, minor + 1), True),
+        ((major + 1, 0), False),
+    ):
         monkeypatch.setattr(gpu, "driver_version", lambda driver=driver: driver)
         assert linked_here.__wrapped__() is expected

@@ -121,17 +121,16 @@ def conv2d_grad_weight(
         return
     tile = grad_weight.TILE
     columns = g.group_channels * g.kernel_h * g.kernel_w
-    tiles = -(-columns // tile.p), -(-g.group_filters // tile.m)
+    tiles = gemm.tiled(g.group_filters, columns, tile) * g.groups
     # As many runs as keep the sums short, or as fill the GPU.
-    fill = -(-4 * processors() // (tiles[0] * tiles[1] * g.groups))
+    fill = -(-4 * processors() // tiles)
     wanted = max(-(-rows * g.out_w // grad_weight.RUN), fill)
-    # A grid has at most 65535 blocks in its third dimension.
-    rows_a_run = max(-(-rows // min(wanted, max(65535 // g.groups, 1))), 1)
+    rows_a_run = max(-(-rows // wanted), 1)
     runs = -(-rows // rows_a_run)
     parts = empty((max(runs, 1), *out.shape), out.dtype, grad)
     if runs:
         grad_weight.partial(grad.dtype)(
-            (*tiles, g.groups * runs), tile.threads, grad, x,
+            tiles * runs, tile.threads, grad, x,
             _device_taps(_forward_taps, g, tile.k, grad.device), parts, rows, rows_a_run, runs,
             g.group_filters, columns, g.out_h, g.out_w, g.stride_h, g.stride_w, g.pad_top,
             g.pad_left, g.height, g.width, g.channels * g.height * g.width,
@@ -172,18 +171,16 @@ def multiply(
     taps = _device_taps(make_taps, key, tile.k, out.device)
     depth = taps.shape[0]
     padded = -(-plan.filters // tile.m) * tile.m
-    packed = empty((plan.groups, depth, padded), out.dtype, out)
-    gemm.pack(out.dtype)(
-        blocks_for(packed.size), THREADS, weight, taps, packed, packed.size, plan.filters, padded,
-        depth, plan.group_step, plan.filter_step,
-    )  # fmt: skip
+    packed = gemm.packed_weight(
+        weight, taps, plan.groups, plan.filters, padded, plan.group_step, plan.filter_step
+    )
     if kind == "float32":
         kernel = gemm.product(out.dtype, tile, activation, plan.straight, plan.plain)
     else:
         kernel = tensor.product(out.dtype, tile, activation, kind)
     kernel(
-        (-(-plan.windows // tile.p), padded // tile.m, plan.groups), tile.threads, packed, taps, x,
-        bias or weight, out, padded, depth, plan.filters, *plan[5:-2], bias is not None,
+        gemm.tiled(plan.filters, plan.windows, tile) * plan.groups, tile.threads, packed, taps, x,
+        weight if bias is None else bias, out, padded, depth, plan.filters, *plan[5:-2], bias is not None,
         plan.grid_h * plan.grid_w,
     )  # fmt: skip
 
@@ -201,7 +198,7 @@ def _tile(plan: Product, dtype: Any, kind: str) -> Tile:
         return gemm.TILES_DOUBLE[0]
 
     def time(tile: Tile) -> float:
-        blocks = -(-plan.windows // tile.p) * -(-plan.filters // tile.m) * plan.groups
+        blocks = gemm.tiled(plan.filters, plan.windows, tile) * plan.groups
         waves = -(-blocks // (2 * processors()))
         quads = tile.quads_m * tile.quads_p / (tile.quads_m + tile.quads_p)
         return waves * tile.m * tile.p * (1 + 0.25 / quads)

@@ -14,7 +14,7 @@ from . import conv, norm
 from .arrays import DeviceArray, empty, to_device
 from .conv import Product
 from .elementwise import masked
-from .gemm import pack
+from .gemm import packed_weight
 from .launch import THREADS, blocks_for, entry, kernel
 from .target import cuda, quotient
 
@@ -155,12 +155,8 @@ def linear_grad_bias(grad: DeviceArray, out: DeviceArray) -> None:
 def _transposed(matrix: DeviceArray) -> DeviceArray:
     """A copy of ``matrix`` with rows and columns exchanged."""
     rows, columns = matrix.shape
-    out = empty((columns, rows), matrix.dtype, matrix)
     taps = conv._device_taps(_rows_of, (1, 0, columns, 0), 1, matrix.device)
-    pack(matrix.dtype)(
-        blocks_for(out.size), THREADS, matrix, taps, out, out.size, rows, rows, columns, 0, columns
-    )
-    return out
+    return packed_weight(matrix, taps, 1, rows, rows, 0, columns).reshape(columns, rows)
 
 
 def _rows_of(key: tuple[int, int, int, int]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import scalars
-from .gemm import Tile
+from .gemm import Tile, corner_of
 from .launch import kernel
 from .target import (
     SIMULATED,
@@ -115,6 +115,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
     NOWHERE = np.int32(-(2**29))
     warp_product = _warp_product(mma_tf32 if kind == "tf32" else mma_bf16, A_ROW, B_ROW)
     put = _put(T, activation)
+    begun_at = corner_of(tile)
     zero = T(0)
 
     @inlined
@@ -150,9 +151,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
         kept_b = cuda.local.array(B_LOADS, np.int32)
 
         thread = np.int32(cuda.threadIdx.x)
-        group = np.int32(cuda.blockIdx.z)
-        first_m = np.int32(cuda.blockIdx.y * TILE_M)
-        first_p = np.int32(cuda.blockIdx.x * TILE_P)
+        group, first_m, first_p = begun_at(cuda.blockIdx.x, filters, windows)
         a_base = np.int32(group * depth * padded + first_m)
         my_p, my_slot = np.int32(first_p + thread % TILE_P), np.int32(thread // TILE_P)
         top, left, corner = NOWHERE, NOWHERE, np.int32(0)
