@@ -121,16 +121,16 @@ def conv2d_grad_weight(
         return
     tile = grad_weight.TILE
     columns = g.group_channels * g.kernel_h * g.kernel_w
-    tiles = gemm.tiled(g.group_filters, columns, tile) * g.groups
+    high, wide = gemm.tiled(g.group_filters, columns, tile)
     # As many runs as keep the sums short, or as fill the GPU.
-    fill = -(-4 * processors() // tiles)
+    fill = -(-4 * processors() // (high * wide * g.groups))
     wanted = max(-(-rows * g.out_w // grad_weight.RUN), fill)
-    rows_a_run = max(-(-rows // wanted), 1)
+    rows_a_run = max(-(-rows // min(wanted, max(gemm.MOST // g.groups, 1))), 1)
     runs = -(-rows // rows_a_run)
     parts = empty((max(runs, 1), *out.shape), out.dtype, grad)
     if runs:
         grad_weight.partial(grad.dtype)(
-            tiles * runs, tile.threads, grad, x,
+            (wide, high, g.groups * runs), tile.threads, grad, x,
             _device_taps(_forward_taps, g, tile.k, grad.device), parts, rows, rows_a_run, runs,
             g.group_filters, columns, g.out_h, g.out_w, g.stride_h, g.stride_w, g.pad_top,
             g.pad_left, g.height, g.width, g.channels * g.height * g.width,
@@ -178,11 +178,13 @@ def multiply(
         kernel = gemm.product(out.dtype, tile, activation, plan.straight, plan.plain)
     else:
         kernel = tensor.product(out.dtype, tile, activation, kind)
-    kernel(
-        gemm.tiled(plan.filters, plan.windows, tile) * plan.groups, tile.threads, packed, taps, x,
-        weight if bias is None else bias, out, padded, depth, plan.filters, *plan[5:-2], bias is not None,
-        plan.grid_h * plan.grid_w,
-    )  # fmt: skip
+    high, wide = gemm.tiled(plan.filters, plan.windows, tile)
+    for start in range(0, wide, gemm.MOST):
+        kernel(
+            (high, min(wide - start, gemm.MOST), plan.groups), tile.threads, packed, taps, x,
+            weight if bias is None else bias, out, start, padded, depth, plan.filters, *plan[5:-2],
+            bias is not None, plan.grid_h * plan.grid_w,
+        )  # fmt: skip
 
 
 def _tile(plan: Product, dtype: Any, kind: str) -> Tile:
@@ -198,7 +200,8 @@ def _tile(plan: Product, dtype: Any, kind: str) -> Tile:
         return gemm.TILES_DOUBLE[0]
 
     def time(tile: Tile) -> float:
-        blocks = gemm.tiled(plan.filters, plan.windows, tile) * plan.groups
+        high, wide = gemm.tiled(plan.filters, plan.windows, tile)
+        blocks = high * wide * plan.groups
         waves = -(-blocks // (2 * processors()))
         quads = tile.quads_m * tile.quads_p / (tile.quads_m + tile.quads_p)
         return waves * tile.m * tile.p * (1 + 0.25 / quads)

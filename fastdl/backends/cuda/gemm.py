@@ -144,28 +144,13 @@ def packed_weight(
     return out
 
 
-def tiled(filters: int, windows: int, tile: Tile) -> int:
-    """Blocks of that tile for a group."""
-    return -(-filters // tile.m) * -(-windows // tile.p)
+#: Blocks that a grid can have in its second and third dimensions.
+MOST = 65535
 
 
-def corner_of(tile: Tile) -> Any:
-    """Which group, filter and window a block of `tiled` begins with."""
-    TILE_M, TILE_P = tile.m, tile.p
-
-    @inlined
-    def corner(block, filters, windows):
-        high = quotient(filters + (TILE_M - 1), TILE_M)
-        wide = quotient(windows + (TILE_P - 1), TILE_P)
-        above = quotient(block, high)
-        group = quotient(above, wide)
-        return (
-            group,
-            np.int32((block - above * high) * TILE_M),
-            np.int32((above - group * wide) * TILE_P),
-        )
-
-    return corner
+def tiled(filters: int, windows: int, tile: Tile) -> tuple[int, int]:
+    """Tiles of a group: filters are the grid's first dimension, windows the second."""
+    return -(-filters // tile.m), -(-windows // tile.p)
 
 
 def square_of(tile: Tile) -> Any:
@@ -365,18 +350,19 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
     return deliver
 
 
-@kernel(f"T* i* T* T* T* {'i ' * 23}", bounds=_bounds)
+@kernel(f"T* i* T* T* T* {'i ' * 24}", bounds=_bounds)
 def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: bool) -> Any:
     """The kernel of the module's picture.
 
     ``straight``: the windows are the image's pixels, in order, and their number a multiple of 4
-    (a 1x1 convolution, a matrix product): B comes in 16-byte loads. ``plain``: the result's
+    (a 1x1 convolution, a matrix product): B comes in 16-byte loads. ``start``: the tiles of windows
+    that another launch has. ``plain``: the result's
     pixels are the windows, in order, and their number a multiple of 4: 16-byte stores.
     """
     TILE_M, TILE_P, TILE_K, QUADS_M, QUADS_P = tile
     THREADS = tile.threads
     assert THREADS % TILE_P == 0 or straight, "a thread gathers for one window"
-    square, begun_at = square_of(tile), corner_of(tile)
+    square = square_of(tile)
     A_QUADS = TILE_K * TILE_M // 4
     A_LOADS = -(-A_QUADS // THREADS)
     A_EVEN = A_QUADS % THREADS == 0
@@ -397,7 +383,7 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
 
     def run(
         packed, taps, x, bias, out,
-        padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
+        start, padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
         out_h, out_w, biased, plane,
     ):  # fmt: skip
@@ -408,7 +394,9 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
         kept_b = cuda.local.array(B_KEPT, T)
 
         thread = np.int32(cuda.threadIdx.x)
-        group, first_m, first_p = begun_at(cuda.blockIdx.x, filters, windows)
+        group = np.int32(cuda.blockIdx.z)
+        first_m = np.int32(cuda.blockIdx.x * TILE_M)
+        first_p = np.int32((cuda.blockIdx.y + start) * TILE_P)
 
         # What of A and B this thread fetches at every step.
         a_base = np.int32(group * depth * padded + first_m)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .gemm import Tile, _multiply, corner_of, square_of
+from .gemm import Tile, _multiply, square_of
 from .launch import THREADS, kernel
 from .target import SIMULATED, cuda, quotient
 
@@ -31,7 +31,7 @@ def partial(T: Any) -> Any:
     """One run of rows for a tile of filters and taps, to ``parts[run][filter][tap]``."""
     TILE_M, TILE_P, TILE_K = TILE.m, TILE.p, TILE.k
     THREADS = TILE.threads
-    square, begun_at = square_of(TILE), corner_of(TILE)
+    square = square_of(TILE)
     # Rows of the tiles in shared memory, so long that neighbours in k are in other banks.
     A_ROW, B_ROW = TILE_M + 4, TILE_P + 4
     A_SIZE, B_SIZE = TILE_K * A_ROW, TILE_K * B_ROW
@@ -60,9 +60,11 @@ def partial(T: Any) -> Any:
         rights = cuda.local.array(B_LOADS, np.int32)
 
         thread = np.int32(cuda.threadIdx.x)
-        block, first_m, first_q = begun_at(cuda.blockIdx.x, filters, columns)
+        block = np.int32(cuda.blockIdx.z)
         group = quotient(block, runs)
         part = np.int32(block - group * runs)
+        first_m = np.int32(cuda.blockIdx.y * TILE_M)
+        first_q = np.int32(cuda.blockIdx.x * TILE_P)
         my_k, my_line = np.int32(thread % TILE_K), np.int32(thread // TILE_K)
         for load in range(B_LOADS):
             q = first_q + my_line + load * LINES

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import scalars
-from .gemm import Tile, corner_of
+from .gemm import Tile
 from .launch import kernel
 from .target import (
     SIMULATED,
@@ -96,7 +96,7 @@ def _put(T: Any, activation: str | None) -> Any:
     return put
 
 
-@kernel(f"T* i* T* T* T* {'i ' * 23}", bounds=_bounds)
+@kernel(f"T* i* T* T* T* {'i ' * 24}", bounds=_bounds)
 def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
     """The kernel of the module's picture; arguments as those of `gemm.product`."""
     TILE_M, TILE_P, TILE_K = tile.m, tile.p, tile.k
@@ -115,7 +115,6 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
     NOWHERE = np.int32(-(2**29))
     warp_product = _warp_product(mma_tf32 if kind == "tf32" else mma_bf16, A_ROW, B_ROW)
     put = _put(T, activation)
-    begun_at = corner_of(tile)
     zero = T(0)
 
     @inlined
@@ -140,7 +139,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
 
     def run(
         packed, taps, x, bias, out,
-        padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
+        start, padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
         out_h, out_w, biased, plane,
     ):  # fmt: skip
@@ -151,7 +150,9 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
         kept_b = cuda.local.array(B_LOADS, np.int32)
 
         thread = np.int32(cuda.threadIdx.x)
-        group, first_m, first_p = begun_at(cuda.blockIdx.x, filters, windows)
+        group = np.int32(cuda.blockIdx.z)
+        first_m = np.int32(cuda.blockIdx.x * TILE_M)
+        first_p = np.int32((cuda.blockIdx.y + start) * TILE_P)
         a_base = np.int32(group * depth * padded + first_m)
         my_p, my_slot = np.int32(first_p + thread % TILE_P), np.int32(thread // TILE_P)
         top, left, corner = NOWHERE, NOWHERE, np.int32(0)
