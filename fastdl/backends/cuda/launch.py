@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numba import cuda as numba_cuda
 
-from ...errors import BackendError, ShapeError
+from ...errors import BackendError
 from .. import gpu
 from .arrays import (
     DeviceArray,
+    check_size,
     check_together,
     current_device,
     empty,
-    join,
-    on,
+    in_order,
     stream_of,
     to_device,
 )
@@ -77,10 +77,7 @@ class Kernel:
         if 0 in grid:
             return
         first, *others = [value for value in arguments if isinstance(value, DeviceArray)]
-        apart = {array.stream for array in others} - {first.stream}
-        with on(first.device):
-            for stream in apart:
-                join(first.stream, stream)
+        with in_order(first, others):
             passed = [self._passed(*pair) for pair in zip(self._parsed, arguments, strict=True)]
             compiled = self._compiled.get(first.device)
             if compiled is None:
@@ -90,8 +87,6 @@ class Kernel:
                 self._compiled[first.device] = compiled
             else:
                 compiled[grid, threads, stream_of(first.stream)](*passed)
-            for stream in apart:
-                join(stream, first.stream)
 
     def _compile(self) -> Any:
         if SIMULATED:
@@ -229,11 +224,7 @@ def entry(
                 if isinstance(value, (np.ndarray, DeviceArray))
             }
             for name, array in arrays.items():
-                if array.size >= 2**31:
-                    raise ShapeError(
-                        f"{name} must have fewer than 2**31 elements on the cuda backend, "
-                        f"got shape {array.shape}"
-                    )
+                check_size(name, array)
             check_together(arrays)
             if not any(isinstance(array, np.ndarray) for array in arrays.values()):
                 function(**values)
