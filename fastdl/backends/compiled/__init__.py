@@ -49,10 +49,12 @@ from ._kernels import (
 )
 
 DENSE = True
+CHANNELS_LAST = frozenset[str]()
 
 isa.select_isa(os.environ.get("FASTDL_ISA") or isa.supported_isas()[-1], source="FASTDL_ISA")
 
 __all__ = [
+    "CHANNELS_LAST",
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
