@@ -24,6 +24,7 @@ SOURCES = Path("src_kernels")
 FAMILIES = (
     "activation.cpp",
     "algorithm.cpp",
+    "channels_last_conv.cpp",
     "columns.cpp",
     "conv.cpp",
     "conv_backward.cpp",

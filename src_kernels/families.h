@@ -22,6 +22,11 @@ int conv2d_grad_input(Dtype, const void* grad, const void* weight, const ConvGeo
 int conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*, int algorithm,
                        void* out, int threads);
 
+// channels_last_conv.cpp
+int channels_last_conv2d(Dtype, const void* x, const void* weight, const void* packed,
+                         const void* bias, const ConvGeometry*, Activation, int algorithm,
+                         void* out, int threads);
+
 // columns.cpp
 void im2col(Dtype, const void* x, const ConvGeometry*, void* out, int threads);
 void col2im(Dtype, const void* col, const ConvGeometry*, void* out, int threads);

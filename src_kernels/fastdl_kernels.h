@@ -154,6 +154,11 @@ struct Table {
   double (*multiply_add)(Dtype, int64_t operations, int threads);
   double (*read_bytes)(const void* data, int64_t size, int threads);
   void (*write_bytes)(const void* from, void* to, int64_t size, int threads);
+
+  // channels_last_*.cpp: as their namesakes above, of images that are (N, H, W, C) in memory
+  int (*channels_last_conv2d)(Dtype, const void* x, const void* weight, const void* packed,
+                              const void* bias, const ConvGeometry*, Activation, int algorithm,
+                              void* out, int threads);
 };
 
 // dispatch.cpp: the instruction sets that were built, from the lowest up, and which of them this

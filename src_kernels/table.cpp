@@ -44,6 +44,7 @@ const Table table = {
     multiply_add,
     read_bytes,
     write_bytes,
+    channels_last_conv2d,
 };
 
 }  // namespace fastdl::FASTDL_ISA

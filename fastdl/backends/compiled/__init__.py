@@ -49,7 +49,7 @@ from ._kernels import (
 )
 
 DENSE = True
-CHANNELS_LAST = frozenset[str]()
+CHANNELS_LAST = frozenset({"conv2d"})
 
 isa.select_isa(os.environ.get("FASTDL_ISA") or isa.supported_isas()[-1], source="FASTDL_ISA")
 
