@@ -130,6 +130,26 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void write_bytes(const void*, void*, int64_t, int)
         int channels_last_conv2d(Dtype, const void*, const void*, const void*, const void*,
                                  const ConvGeometry*, Activation, int, void*, int)
+        void channels_last_max_pool2d(Dtype, const void*, const PoolGeometry*, void*, int64_t*, int)
+        bint channels_last_max_pool2d_backward(Dtype, const void*, const int64_t*, int64_t,
+                                               const AdaptiveGeometry*, void*, int)
+        void channels_last_avg_pool2d(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*,
+                                      int)
+        void channels_last_avg_pool2d_backward(Dtype, const void*, const PoolGeometry*, bint,
+                                               int64_t, void*, int)
+        void channels_last_adaptive_avg_pool2d(Dtype, const void*, int64_t, const AdaptiveGeometry*,
+                                               void*, int)
+        void channels_last_adaptive_avg_pool2d_backward(Dtype, const void*, int64_t,
+                                                        const AdaptiveGeometry*, void*, int)
+        int channels_last_batch_norm_train(Dtype, const void*, const void*, const void*, double,
+                                           const NormGeometry*, Activation, void*, void*, void*,
+                                           int)
+        int channels_last_normalize(Dtype, const void*, const void*, const void*, const void*,
+                                    const void*, double, const NormGeometry*, Activation, void*,
+                                    int)
+        int channels_last_batch_norm_backward(Dtype, const void*, const void*, const void*,
+                                              const void*, const void*, bint, const void*,
+                                              const NormGeometry*, void*, void*, void*, int)
     int table_count()
     const Table* table_at(int)
     bint table_runs_here(int)
@@ -754,18 +774,28 @@ def max_pool2d(ndarray x, geometry, ndarray out, indices):
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef void* i = address_of(indices)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), <int64_t*> i, n)
+        if pixels:
+            table.channels_last_max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out),
+                                           <int64_t*> i, n)
+        else:
+            table.max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), <int64_t*> i, n)
 
 
 def max_pool2d_backward(ndarray grad, ndarray indices, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
-    cdef bint in_range
+    cdef bint in_range, pixels = is_channels_last(grad)
     with nogil:
-        in_range = table.max_pool2d_backward(
-            dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
-            PyArray_DATA(out), n)
+        if pixels:
+            in_range = table.channels_last_max_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices),
+                PyArray_DIM(grad, 1), &g, PyArray_DATA(out), n)
+        else:
+            in_range = table.max_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
+                PyArray_DATA(out), n)
     return in_range
 
 
@@ -773,33 +803,53 @@ def avg_pool2d(ndarray x, geometry, bint count_include_pad, divisor, ndarray out
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef int64_t d = divisor or 0
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
-                         PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
+                                           PyArray_DATA(out), n)
+        else:
+            table.avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
+                             PyArray_DATA(out), n)
 
 
 def avg_pool2d_backward(ndarray grad, geometry, bint count_include_pad, divisor, ndarray out):
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef int64_t d = divisor or 0
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g, count_include_pad, d,
-                                  PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
+                                                    count_include_pad, d, PyArray_DATA(out), n)
+        else:
+            table.avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g, count_include_pad, d,
+                                      PyArray_DATA(out), n)
 
 
 def adaptive_avg_pool2d(ndarray x, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(x, out)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), PyArray_DIM(x, 1),
+                                                    &g, PyArray_DATA(out), n)
+        else:
+            table.adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), n)
 
 
 def adaptive_avg_pool2d_backward(ndarray grad, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.adaptive_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
-                                           PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_adaptive_avg_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DIM(grad, 1), &g, PyArray_DATA(out), n)
+        else:
+            table.adaptive_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
+                                               PyArray_DATA(out), n)
 
 
 # --- normalisation --------------------------------------------------------------
@@ -811,10 +861,17 @@ def batch_norm_train(ndarray x, weight, bias, double eps, activation, ndarray ou
     cdef Activation a = activation_of(activation)
     cdef void* w = address_of(weight)
     cdef void* b = address_of(bias)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.batch_norm_train(dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a, PyArray_DATA(out),
-                               PyArray_DATA(mean), PyArray_DATA(var), n)
+        if pixels:
+            failed = table.channels_last_batch_norm_train(
+                dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a, PyArray_DATA(out),
+                PyArray_DATA(mean), PyArray_DATA(var), n)
+        else:
+            table.batch_norm_train(dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a,
+                                   PyArray_DATA(out), PyArray_DATA(mean), PyArray_DATA(var), n)
+    need_memory(failed)
 
 
 cdef void move(const floating* batch, double scale, double momentum, npy_intp size,
@@ -863,9 +920,15 @@ def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, ac
     cdef void* w = address_of(weight)
     cdef void* b = address_of(bias)
     cdef int n = threads(), failed
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
-                                 PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_normalize(
+                dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean), PyArray_DATA(var), w, b, eps, &g,
+                a, PyArray_DATA(out), n)
+        else:
+            failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
+                                     PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -874,12 +937,20 @@ def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, 
     cdef NormGeometry g = norm_geometry(x)
     cdef void* w = address_of(weight)
     cdef void* activated = address_of(y)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.batch_norm_backward(dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x),
-                                  PyArray_DATA(mean), PyArray_DATA(inv_std), w, training,
-                                  activated, &g, PyArray_DATA(grad_x), PyArray_DATA(grad_weight),
-                                  PyArray_DATA(grad_bias), n)
+        if pixels:
+            failed = table.channels_last_batch_norm_backward(
+                dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x), PyArray_DATA(mean),
+                PyArray_DATA(inv_std), w, training, activated, &g, PyArray_DATA(grad_x),
+                PyArray_DATA(grad_weight), PyArray_DATA(grad_bias), n)
+        else:
+            table.batch_norm_backward(
+                dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x), PyArray_DATA(mean),
+                PyArray_DATA(inv_std), w, training, activated, &g, PyArray_DATA(grad_x),
+                PyArray_DATA(grad_weight), PyArray_DATA(grad_bias), n)
+    need_memory(failed)
 
 
 # --- linear ---------------------------------------------------------------------
