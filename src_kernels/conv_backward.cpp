@@ -120,6 +120,11 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
                           true, out, threads);
     if (result != kNotFinite) return result;
   }
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_input(kDtype<T>, grad, weight, &seen, out, threads);
+    return kDone;
+  }
   T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
   if (!turned) return kNoMemory;
   auto row_phase = [&](int64_t phase) {
@@ -319,6 +324,11 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
   if (algorithm == kWinograd) {
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);
     if (result != kNotFinite) return result;
+  }
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_weight(kDtype<T>, grad, x, &seen, out, threads);
+    return kDone;
   }
   return WeightGradient<T>(grad, x, g, out).run(threads);
 }
