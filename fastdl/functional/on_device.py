@@ -285,6 +285,14 @@ def adjust(name: str, array: Any, number: float) -> None:
     elementwise.adjusted(name, array, number)
 
 
+def with_power_penalty(grad: Any, w: Any, scale: float, strength: float, power: float) -> Any:
+    """``scale * grad + strength * sign(w) * |w|**power``."""
+    from ..backends.cuda import elementwise
+
+    _together(param=w, grad=grad)
+    return elementwise.with_power_penalty(_dense(grad), _dense(w), scale, strength, power)
+
+
 def optimizer_step(
     step: OptimizerStep, params: Any, grads: Any, states: Any, penalties: Any
 ) -> None:

@@ -232,7 +232,7 @@ def test_results_go_out_by_dlpack() -> None:
 
 def test_work_is_done_on_the_caller_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     joined: list[tuple[int, int]] = []
-    monkeypatch.setattr(launch, "join", lambda later, earlier: joined.append((later, earlier)))
+    monkeypatch.setattr(arrays, "join", lambda later, earlier: joined.append((later, earlier)))
     weight = fastdl.to_device(WEIGHT[:, :, 0, 0])
     stream = type("Stream", (), {"cuda_stream": 8})()
     with fastdl.use_stream(stream):

@@ -6,6 +6,7 @@ done here by the whole block in step: so kernels call it where the whole block c
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any
 
@@ -59,6 +60,46 @@ def store4(array: Any, index: int, a: Any, b: Any, c: Any, d: Any) -> None:
     """``array[index : index + 4] = a, b, c, d``."""
     assert index % 4 == 0, "not aligned"
     array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+
+def _memory(T: Any, address: int, index: int, size: int) -> Any:
+    """Elements of the CPU's memory."""
+    nbytes = np.dtype(T).itemsize
+    found = (ctypes.c_char * (size * nbytes)).from_address(int(address) + int(index) * nbytes)
+    return np.frombuffer(found, T)
+
+
+def load4_at(T: Any) -> Any:
+    """As `load4`, of memory at an address."""
+
+    def load(address: int, index: int) -> tuple[Any, ...]:
+        assert (address + index * np.dtype(T).itemsize) % 16 == 0, "not aligned"
+        return tuple(_memory(T, address, index, 4))
+
+    return load
+
+
+def store4_at(T: Any) -> Any:
+    """As `store4`, to memory at an address."""
+
+    def store(address: int, index: int, *values: Any) -> None:
+        _memory(T, address, index, 4)[...] = values
+
+    return store
+
+
+def load_at(T: Any) -> Any:
+    """An element of memory at an address."""
+    return lambda address, index: _memory(T, address, index, 1)[0]
+
+
+def store_at(T: Any) -> Any:
+    """Set an element of memory at an address."""
+
+    def store(address: int, index: int, value: Any) -> None:
+        _memory(T, address, index, 1)[0] = value
+
+    return store
 
 
 def quotient(number: int, divisor: int) -> Any:
