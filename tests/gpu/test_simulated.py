@@ -22,6 +22,17 @@ CHANNELS = abs(normal((3,), np.float32, 3))
 TARGET = np.array([0, 2, 1, 4, 3])
 
 
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many elements each copy to the host has."""
+    found: list[int] = []
+    real = arrays.DeviceArray.copy_to_host
+    monkeypatch.setattr(
+        arrays.DeviceArray, "copy_to_host", lambda self: found.append(self.size) or real(self)
+    )
+    return found
+
+
 def _moved(value: Any) -> Any:
     return fastdl.to_device(value) if isinstance(value, np.ndarray) else value
 
@@ -136,19 +147,6 @@ def test_running_statistics_in_one_memory_are_an_error() -> None:
         fastdl.batch_norm(fastdl.to_device(X), mean, mean, training=True)
 
 
-def test_dropout_of_everything_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where the largest number is drawn."""
-    from fastdl.backends.cuda import layers
-
-    drawn = []
-    real = layers.draw(np.uint8)
-    monkeypatch.setattr(layers, "draw", lambda T: lambda *a: drawn.append(a[5:7]) or real(*a))
-    _, mask = fastdl.dropout(fastdl.to_device(X), 1.0, rng=0, return_mask=True)
-    assert not fastdl.to_host(mask).any()
-    fastdl.dropout(fastdl.to_device(X), 0.5, rng=0)
-    assert drawn == [(2**32 - 1, False), (2**31, True)]
-
-
 def test_running_statistics_move_in_place() -> None:
     mean, var = np.zeros(3, np.float32), np.ones(3, np.float32)
     on_gpu = fastdl.to_device(mean), fastdl.to_device(var)
@@ -157,13 +155,39 @@ def test_running_statistics_move_in_place() -> None:
     assert_close(tuple(map(fastdl.to_host, on_gpu)), (mean, var), np.float32, slack=2)
 
 
-def test_dropout_draws_on_the_gpu() -> None:
-    x = fastdl.to_device(np.ones((50, 101), np.float32))
-    y, mask = map(fastdl.to_host, fastdl.dropout(x, 0.3, rng=0, return_mask=True))
-    assert abs(mask.mean() - 0.7) < 0.03
-    np.testing.assert_allclose(y, mask / np.float32(0.7), rtol=1e-6)
-    again = fastdl.to_host(fastdl.dropout(x, 0.3, rng=0))
-    np.testing.assert_array_equal(again, y)
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1 - 2**-24, 1.0])
+@pytest.mark.parametrize("shape", [(1,), (31, 1), (64, 35), (3, 0)])
+@pytest.mark.parametrize("before", [0, 3])
+def test_dropout_draws_what_it_draws_on_the_cpu(
+    shape: tuple[int, ...], p: float, before: int, copies: list[int]
+) -> None:
+    """And the generator goes on as there, also from half an output that was left over."""
+    host, device = np.random.default_rng(7), np.random.default_rng(7)
+    for generator in (host, device):
+        generator.random(before, np.float32)
+    x = np.ones(shape, np.float32)
+    for _ in range(2):
+        expected = fastdl.dropout(x, p, rng=host, return_mask=True)
+        found = fastdl.dropout(fastdl.to_device(x), p, rng=device, return_mask=True)
+        assert copies == []
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(fastdl.to_host(one), other)
+        copies.clear()
+        assert device.bit_generator.state == host.bit_generator.state
+
+
+def test_dropout_with_another_generator() -> None:
+    masks = [
+        fastdl.dropout(x, 0.4, rng=np.random.Generator(np.random.Philox(1)), return_mask=True)[1]
+        for x in (X, fastdl.to_device(X))
+    ]
+    np.testing.assert_array_equal(fastdl.to_host(masks[1]), masks[0])
+
+
+def test_dropout_in_evaluation_keeps_everything() -> None:
+    y, mask = fastdl.dropout(fastdl.to_device(X), 0.4, False, return_mask=True)
+    assert fastdl.to_host(mask).all()
+    np.testing.assert_array_equal(fastdl.to_host(y), X)
 
 
 @pytest.mark.parametrize(("name", "bar"), [("tf32", 1e-3), ("bf16", 8e-3)])

@@ -325,11 +325,6 @@ def empty(shape: Shape, dtype: Any, like: DeviceArray | Place | None = None) -> 
     return array
 
 
-def zeros_like(array: DeviceArray) -> DeviceArray:
-    """Zeros, shaped as ``array`` and where it is."""
-    return to_device(np.zeros(array.shape, array.dtype), array.device)
-
-
 def to_device(array: Any, device: int | None = None) -> DeviceArray:
     """``array`` in a GPU's memory: a copy, or ``array`` itself where it is there already.
 

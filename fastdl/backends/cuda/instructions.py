@@ -170,6 +170,27 @@ def quotient(typing_context: Any, number: Any, divisor: Any) -> Any:
     return signature, generate
 
 
+@intrinsic
+def affine128(
+    typing_context: Any, x_high: Any, x_low: Any, a_high: Any, a_low: Any, b_high: Any, b_low: Any
+) -> Any:
+    """``a * x + b`` modulo 2**128, each number in two uint64: the upper half and the lower."""
+    signature = types.UniTuple(types.uint64, 2)(*[types.uint64] * 6)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = ir.IntType(64)
+        x_high, x_low, a_high, a_low, b_high, b_low = args
+        upper = _assembly("mul.hi.u64 $0, $1, $2;", "=l,l,l", half, [half, half])
+        low = builder.add(builder.mul(a_low, x_low), b_low)
+        carry = builder.zext(builder.icmp_unsigned("<", low, b_low), half)
+        high = builder.add(builder.call(upper, [a_low, x_low]), builder.add(b_high, carry))
+        across = builder.add(builder.mul(a_high, x_low), builder.mul(a_low, x_high))
+        halves = [builder.add(high, across), low]
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return signature, generate
+
+
 def _assembly(code: str, constraints: str, result: Any, parameters: list[Any]) -> Any:
     """A call of inline PTX."""
     return ir.InlineAsm(ir.FunctionType(result, parameters), code, constraints, side_effect=False)

@@ -108,6 +108,18 @@ def quotient(number: int, divisor: int) -> Any:
     return number // divisor
 
 
+def affine128(
+    x_high: int, x_low: int, a_high: int, a_low: int, b_high: int, b_low: int
+) -> tuple[Any, Any]:
+    """``a * x + b`` modulo 2**128, each number in two uint64: the upper half and the lower."""
+    x, a, b = (
+        int(high) << 64 | int(low)
+        for high, low in ((x_high, x_low), (a_high, a_low), (b_high, b_low))
+    )
+    total = (a * x + b) % 2**128
+    return np.uint64(total >> 64), np.uint64(total % 2**64)
+
+
 def _exchanged(value: Any) -> dict[int, Any]:
     """What every thread of the block gave."""
     context = _get_kernel_context()

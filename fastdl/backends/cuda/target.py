@@ -9,6 +9,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if SIMULATED:
     from .simulated import (
+        affine128,
         cuda,
         device,
         exp,
@@ -33,6 +34,7 @@ else:
     from numba import cuda  # type: ignore[no-redef]
 
     from .instructions import (  # type: ignore[assignment]
+        affine128,
         device,
         exp,
         inlined,
@@ -55,6 +57,7 @@ else:
 
 __all__ = [
     "SIMULATED",
+    "affine128",
     "cuda",
     "device",
     "exp",
