@@ -7,9 +7,11 @@ import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from pkgutil import iter_modules
 from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 from typing import Any
@@ -38,8 +40,13 @@ from cuda.bindings import nvjitlink  # noqa: E402
 from numba import cuda  # noqa: E402
 from numba.cuda import dispatcher  # noqa: E402
 
+from fastdl.backends import cuda as backend  # noqa: E402
 from fastdl.backends.cuda import gemm, grad_weight, tensor  # noqa: E402
 from fastdl.backends.cuda.launch import FACTORIES, THREADS, linked_here  # noqa: E402
+
+for found in iter_modules(backend.__path__):
+    if found.name != "simulated":
+        import_module(f"{backend.__name__}.{found.name}")  # their kernels come to FACTORIES
 
 CAPABILITIES = [(8, 0), (9, 0)]
 
