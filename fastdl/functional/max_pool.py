@@ -113,8 +113,6 @@ def max_pool2d(
     target = output(out, geometry.out_shape, x, x=x)
     indices = empty(geometry.out_shape, INT64, x) if return_indices else None
     kernels.max_pool2d(dense(kernels, x), geometry, target, indices)
-    if indices is not None and is_device(indices):
-        indices.below = geometry.height * geometry.width  # type: ignore[attr-defined]
     result = deliver(target, out)
     return result if indices is None else (result, indices)
 

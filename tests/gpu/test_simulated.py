@@ -14,7 +14,7 @@ from fastdl.backends import gpu
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
 
-from fastdl.backends.cuda import arrays, dlpack, launch, memory
+from fastdl.backends.cuda import arrays, dlpack, launch, memory, pooling
 
 X = normal((4, 3, 6, 6), np.float32, 1)
 WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
@@ -122,6 +122,37 @@ def test_places_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     pooled, indices = fastdl.max_pool2d(fastdl.to_device(X), 2, return_indices=True)
     monkeypatch.setattr(arrays.DeviceArray, "copy_to_host", None)
     fastdl.max_pool2d_backward(pooled, indices, X.shape)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": 1}, {"stride": 3}, {"stride": 2, "padding": 1}, {"dilation": 2, "stride": 1}],
+    ids=str,
+)
+def test_a_pool_s_gradient_needs_no_lists_where_its_windows_are_known(
+    options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.round(normal((2, 3, 9, 8), np.float32, 1))  # with equal values
+    pooled, indices = fastdl.max_pool2d(x, 3, return_indices=True, **options)
+    grad = normal(pooled.shape, np.float32, 2)
+    expected = fastdl.max_pool2d_backward(grad, indices, x.shape, backend="reference")
+    _, on_gpu = fastdl.max_pool2d(fastdl.to_device(x), 3, return_indices=True, **options)
+    lists = fastdl.max_pool2d_backward(fastdl.to_device(grad), fastdl.to_device(indices), x.shape)
+    np.testing.assert_array_equal(fastdl.to_host(lists), expected)
+    monkeypatch.setattr(pooling, "link", None)
+    found = fastdl.max_pool2d_backward(fastdl.to_device(grad), on_gpu, x.shape)
+    np.testing.assert_array_equal(fastdl.to_host(found), expected)
+
+
+def test_what_others_may_have_written_is_looked_at_anew() -> None:
+    _, indices = fastdl.max_pool2d(fastdl.to_device(X), 2, return_indices=True)
+    assert (indices.below, indices.windows is None) == (36, False)
+    assert indices.__cuda_array_interface__["version"] == 3
+    assert (indices.below, indices.windows) == (None, None)
+    indices.below = 36
+    indices[...] = np.full(indices.shape, 36)
+    with pytest.raises(fastdl.ArgumentError, match="indices must be at least 0 and below 36"):
+        fastdl.max_pool2d_backward(fastdl.to_device(X[..., :3, :3]), indices, X.shape)
 
 
 def test_empty_batches_are_as_on_the_cpu() -> None:
