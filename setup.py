@@ -25,6 +25,7 @@ FAMILIES = (
     "activation.cpp",
     "algorithm.cpp",
     "channels_last_conv.cpp",
+    "channels_last_depthwise.cpp",
     "channels_last_norm.cpp",
     "channels_last_pool.cpp",
     "columns.cpp",

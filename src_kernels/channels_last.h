@@ -8,6 +8,8 @@
 
 namespace fastdl::FASTDL_ISA {
 
+constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
+
 // body(c, count) for the channels [begin, end), a vector at a time. The last one reaches back over those
 // before it, where there are enough channels: the body must not mind to be asked twice.
 template <class T, class Body>
@@ -48,6 +50,21 @@ FASTDL_INLINE int64_t channel_block(int64_t rows, int64_t channels, int threads)
   if (threads == 1 || rows >= 4 * threads) return channels;
   const int64_t blocks = max(1, min(channels / least, ceil_div(4 * threads, rows)));
   return ceil_div(ceil_div(channels, blocks), least) * least;
+}
+
+// body(image, row, first channel, end) for all rows of all images, each `row_work` elements of work a
+// channel.
+template <class Body>
+void each_row(int64_t images, int64_t rows, int64_t channels, int64_t row_work, int threads, Body body) {
+  const int64_t block = channel_block(images * rows, channels, threads);
+  const int64_t blocks = ceil_div(channels, block);
+  parallel_range(images * rows * blocks, ceil_div(kGrain * blocks, max(1, row_work * channels)), threads,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t unit = begin; unit < end; ++unit) {
+                     const int64_t row = unit / blocks, c = unit % blocks * block;
+                     body(row / rows, row % rows, c, min(channels, c + block));
+                   }
+                 });
 }
 
 }  // namespace fastdl::FASTDL_ISA

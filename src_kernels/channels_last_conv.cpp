@@ -19,7 +19,7 @@
 #include <cstring>
 
 #include "algorithm.h"
-#include "channels_last.h"
+#include "channels_last_conv.h"
 #include "families.h"
 #include "parallel.h"
 #include "transpose.h"
@@ -451,6 +451,8 @@ int channels_last_conv2d(Dtype dtype, const void* x, const void* weight, const v
                          const void* bias, const ConvGeometry* g, Activation activation, int,
                          void* out, int threads) {
   if (g->batch * g->out_h * g->out_w * g->filters == 0) return kDone;
+  if (channels_last_depthwise_serves(*g))
+    return channels_last_depthwise(dtype, x, weight, bias, *g, activation, out, threads);
   return (dtype == kFloat32 ? run<float> : run<double>)(x, weight, bias, *g, activation, out,
                                                         threads);
 }

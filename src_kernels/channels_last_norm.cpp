@@ -17,7 +17,6 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 constexpr int64_t kBlock = 256;        // channels of a unit
 constexpr int64_t kPiece = 16 * 1024;  // elements of a unit that are taken at once
 constexpr int64_t kGroup = 16;         // terms that are added in single precision

@@ -7,7 +7,6 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 // Terms of a sum in single precision.
 constexpr int64_t kLongestSum = 256, kGroup = 16;
 // Channels whose sums in double precision are kept.
@@ -52,20 +51,6 @@ struct AdaptiveAxis {
     return i;
   }
 };
-
-// body(image, row, first channel, end) for all rows of all images, `work` operations an element.
-template <class Body>
-void each_row(int64_t images, int64_t rows, int64_t channels, int64_t row_work, int threads, Body body) {
-  const int64_t block = channel_block(images * rows, channels, threads);
-  const int64_t blocks = ceil_div(channels, block);
-  parallel_range(images * rows * blocks, ceil_div(kGrain * blocks, max(1, row_work * channels)), threads,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t unit = begin; unit < end; ++unit) {
-                     const int64_t row = unit / blocks, c = unit % blocks * block;
-                     body(row / rows, row % rows, c, min(channels, c + block));
-                   }
-                 });
-}
 
 // The rectangle of pixels that a window is, and their elements.
 template <class T>
