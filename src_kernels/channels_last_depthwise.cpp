@@ -136,6 +136,11 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
     for (int64_t run = 0; run < runs; ++run) {
       const int64_t j = left + (right - left) * run / runs;
       const int64_t pixels = left + (right - left) * (run + 1) / runs - j;
+      // The processor itself does not see that rows which come one pixel's vector here, one there are
+      // read in order.
+      const T* ahead = from + ((j + pixels - 1) * g.stride_w - g.pad_left + reach) * channels;
+      for (int64_t a = max(0, row.rows - g.stride_h); end - begin == channels && a < row.rows; ++a)
+        prefetch_all(ahead + a * row.row, kPixels * g.stride_w * channels);
       choose<T>(g, pixels)(row, from + (j * g.stride_w - g.pad_left) * channels, to + j * channels);
     }
     if (together) one_by_one(right, g.out_w);
