@@ -24,6 +24,7 @@ SOURCES = Path("src_kernels")
 FAMILIES = (
     "activation.cpp",
     "algorithm.cpp",
+    "channels_last_backward.cpp",
     "channels_last_conv.cpp",
     "channels_last_depthwise.cpp",
     "channels_last_norm.cpp",

@@ -21,6 +21,12 @@ FASTDL_INLINE void each_channels(int64_t begin, int64_t end, Body body) {
   if (c < end) body(end - lanes, lanes);
 }
 
+// How many vectors are taken at once, as a type.
+template <int n>
+struct Vectors {
+  static constexpr int value = n;
+};
+
 // Writes an array of `size` elements in units of `unit`, as vectors of theirs: past the caches where the
 // array is large and its units are whole vectors.
 template <class T>

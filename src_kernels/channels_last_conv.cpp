@@ -452,7 +452,7 @@ int channels_last_conv2d(Dtype dtype, const void* x, const void* weight, const v
                          int algorithm, void* out, int threads) {
   if (g->batch * g->out_h * g->out_w * g->filters == 0) return kDone;
   if (channels_last_depthwise_serves(*g))
-    return channels_last_depthwise(dtype, x, weight, bias, *g, activation, out, threads);
+    return channels_last_depthwise(dtype, x, weight, bias, *g, activation, false, out, threads);
   algorithm = conv2d_algorithm(dtype, g, algorithm, packed, threads);
   if (algorithm == kWinograd) {
     const FloatMode mode(dtype);

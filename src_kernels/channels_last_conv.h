@@ -5,9 +5,11 @@
 
 namespace fastdl::FASTDL_ISA {
 
-// channels_last_depthwise.cpp: a channel a group, and a filter. Returns 1 where there is no memory.
+// channels_last_depthwise.cpp: a channel a group, and a filter. `turned` takes the last tap for the first.
+// Returns 1 where there is no memory.
 bool channels_last_depthwise_serves(const ConvGeometry& g);
 int channels_last_depthwise(Dtype, const void* x, const void* weight, const void* bias,
-                            const ConvGeometry& g, Activation, void* out, int threads);
+                            const ConvGeometry& g, Activation, bool turned, void* out,
+                            int threads);
 
 }  // namespace fastdl::FASTDL_ISA

@@ -99,12 +99,13 @@ struct Taps {
 
 template <class T>
 int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
-             Activation activation, T* out, int threads) {
+             Activation activation, bool turned, T* out, int threads) {
   const int64_t channels = g.channels, taps = g.kernel_h * g.kernel_w;
   auto* packed = static_cast<T*>(shared_workspace(taps * channels * static_cast<int64_t>(sizeof(T))));
   if (!packed) return kNoMemory;
   for (int64_t c = 0; c < channels; ++c)
-    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * channels + c] = weight[c * taps + tap];
+    for (int64_t tap = 0; tap < taps; ++tap)
+      packed[tap * channels + c] = weight[c * taps + (turned ? taps - 1 - tap : tap)];
   const bool curved = activation == kSigmoid || activation == kTanh;
   const int64_t size = g.batch * g.out_h * g.out_w * channels;
   const ChannelWriter<T> writer(out, curved ? 0 : size, channels);
@@ -160,15 +161,16 @@ bool channels_last_depthwise_serves(const ConvGeometry& g) {
 }
 
 int channels_last_depthwise(Dtype dtype, const void* x, const void* weight, const void* bias,
-                            const ConvGeometry& g, Activation activation, void* out, int threads) {
+                            const ConvGeometry& g, Activation activation, bool turned, void* out,
+                            int threads) {
   const FloatMode mode(dtype);
   if (dtype == kFloat32)
     return convolve(static_cast<const float*>(x), static_cast<const float*>(weight),
-                    static_cast<const float*>(bias), g, activation, static_cast<float*>(out),
-                    threads);
+                    static_cast<const float*>(bias), g, activation, turned,
+                    static_cast<float*>(out), threads);
   return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
-                  static_cast<const double*>(bias), g, activation, static_cast<double*>(out),
-                  threads);
+                  static_cast<const double*>(bias), g, activation, turned,
+                  static_cast<double*>(out), threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -1,4 +1,5 @@
-// Batch normalisation of channels-last images: x is (M, C), M the pixels of the batch.
+// Batch normalisation of channels-last images: x is (M, C), M the pixels of the batch. Also the bias
+// gradient of a convolution, a sum over them.
 //
 // The statistics are sums down the pixels in vectors of channels. A unit is some channels of a part of
 // the pixels, which stays in the second-level cache; parts are joined in order (as in norm.cpp, Chan,
@@ -72,10 +73,10 @@ void sum_pixels(int64_t begin, int64_t end, int64_t first, int64_t last, int64_t
              static_cast<size_t>((many - 1) * lanes + count) * sizeof(double));
   };
   int64_t c = first;
-  for (; c + 4 * lanes <= last; c += 4 * lanes) sum(c, lanes, std::integral_constant<int, 4>{});
+  for (; c + 4 * lanes <= last; c += 4 * lanes) sum(c, lanes, Vectors<4>{});
   if (c < last)
     each_channels<T>(c, last, [&](int64_t c, int64_t count) {
-      sum(c, count, std::integral_constant<int, 1>{});
+      sum(c, count, Vectors<1>{});
     });
 }
 
@@ -325,7 +326,41 @@ int backward(const T* grad, const T* x, const T* mean, const T* inv_std, const T
   return kDone;
 }
 
+// The bias gradient of a convolution. In double precision throughout: it may be one sum that cancels.
+template <class T>
+int sum_bias(const T* grad, const NormGeometry& g, T* out, int threads) {
+  const Split split(g, threads);
+  auto* totals = static_cast<double*>(shared_workspace(
+      split.parts * split.blocks * kBlock * static_cast<int64_t>(sizeof(double))));
+  if (!totals) return kNoMemory;
+  split.each([&](int64_t part, int64_t begin, int64_t end, int64_t first, int64_t last) {
+    double sums[kBlock + kLanes<T>] = {};
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+      const T* row = grad + pixel * g.channels;
+      int64_t c = first;
+      for (; c + kLanes<T> <= last; c += kLanes<T>) add_to<T>(sums + c - first, load(row + c));
+      if (c < last) add_to<T>(sums + c - first, load_some(row + c, last - c, T(0)));
+    }
+    memcpy(totals + (first / kBlock * split.parts + part) * kBlock, sums, sizeof(double) * kBlock);
+  });
+  for (int64_t c = 0; c < g.channels; ++c) {
+    double total = 0;
+    for (int64_t part = 0; part < split.parts; ++part)
+      total += totals[(c / kBlock * split.parts + part) * kBlock + c % kBlock];
+    out[c] = static_cast<T>(total);
+  }
+  return kDone;
+}
+
 }  // namespace
+
+int channels_last_conv2d_grad_bias(Dtype dtype, const void* grad, const NormGeometry* g, void* out,
+                                   int threads) {
+  const FloatMode mode(dtype);
+  if (dtype == kFloat32)
+    return sum_bias(static_cast<const float*>(grad), *g, static_cast<float*>(out), threads);
+  return sum_bias(static_cast<const double*>(grad), *g, static_cast<double*>(out), threads);
+}
 
 int channels_last_batch_norm_train(Dtype dtype, const void* x, const void* weight, const void* bias,
                                    double eps, const NormGeometry* g, Activation activation,

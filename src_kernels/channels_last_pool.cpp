@@ -195,21 +195,32 @@ bool max_pool_backward(const T* grad, const int64_t* indices, int64_t batch, int
 // Sums of a window's pixels over the channels [c, c + count) in double precision.
 template <class T>
 void sum_window(const Window<T>& window, int64_t c, int64_t count, double* sums) {
+  constexpr int64_t lanes = kLanes<T>;
   for (int64_t lane = 0; lane < count; ++lane) sums[lane] = 0;
-  each_channels<T>(0, count, [&](int64_t at, int64_t few) {
+  auto add = [&](int64_t at, int64_t few, auto vectors) __attribute__((always_inline)) {
+    constexpr int many = decltype(vectors)::value;
     // The last vector begins anew what it shares with the one before.
     for (int64_t lane = 0; lane < few; ++lane) sums[at + lane] = 0;
-    Vector<T> sum{};
-    int64_t terms = 0;
-    window.each([&](const T* pixel) {
-      sum += load_some(pixel + c + at, few, T(0));
-      if (++terms % kGroup == 0) {
-        add_to<T>(sums + at, sum);
-        sum = Vector<T>{};
+    const T* line = window.first + c + at;
+    for (int64_t a = 0; a < window.rows; ++a, line += window.row) {
+      const T* pixel = line;
+      for (int64_t b = 0; b < window.columns; b += kGroup) {
+        Vector<T> sum[many] = {};
+        const int64_t group = min(kGroup, window.columns - b);
+        for (int64_t i = 0; i < group; ++i, pixel += window.column)
+#pragma GCC unroll 4
+          for (int v = 0; v < many; ++v) sum[v] += load_some(pixel + v * lanes, few, T(0));
+#pragma GCC unroll 4
+        for (int v = 0; v < many; ++v) add_to<T>(sums + at + v * lanes, sum[v]);
       }
+    }
+  };
+  int64_t at = 0;
+  for (; at + 4 * lanes <= count; at += 4 * lanes) add(at, lanes, Vectors<4>{});
+  if (at < count)
+    each_channels<T>(at, count, [&](int64_t from, int64_t few) {
+      add(from, few, Vectors<1>{});
     });
-    add_to<T>(sums + at, sum);
-  });
 }
 
 template <class T, class Axis>
@@ -265,17 +276,32 @@ void average_backward(const T* grad, int64_t batch, int64_t channels, const Axis
   const ChannelWriter<T> writer(out, batch * down.size * across.size * channels, channels);
   // A window's share is a number of its row times one of its column.
   T shares[kWindows];
+  int32_t firsts[kWindows], lasts[kWindows];  // windows of a column
   auto share_of = [](const Axis& axis, int64_t i) {
     return static_cast<T>(1 / static_cast<double>(axis.divisor(i)));
   };
   const bool few = across.out <= kWindows;
   for (int64_t j = 0; few && j < across.out; ++j) shares[j] = share_of(across, j);
+  const bool narrow = across.size <= kWindows;
+  for (int64_t column = 0; narrow && column < across.size; ++column) {
+    firsts[column] = static_cast<int32_t>(across.first(column));
+    lasts[column] = static_cast<int32_t>(across.last(column));
+  }
   each_row(batch, down.size, channels, across.size, threads,
            [&](int64_t image, int64_t y, int64_t begin, int64_t end) {
     const int64_t first = down.first(y), last = down.last(y);
     for (int64_t column = 0; column < across.size; ++column) {
-      const int64_t left = across.first(column), right = across.last(column);
+      const int64_t left = narrow ? firsts[column] : across.first(column);
+      const int64_t right = narrow ? lasts[column] : across.last(column);
       T* to = out + ((image * down.size + y) * across.size + column) * channels;
+      if (last - first == 1 && right - left == 1) {
+        const T share = share_of(down, first) * (few ? shares[left] : share_of(across, left));
+        const T* at = grad + ((image * down.out + first) * across.out + left) * channels;
+        each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
+          writer.put(to + c, count, load_some(at + c, count, T(0)) * share);
+        });
+        continue;
+      }
       each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
         Vector<T> sum{};
         for (int64_t i = first; i < last; ++i) {
