@@ -36,6 +36,7 @@ class ChannelWriter {
       : past_caches_(unit % kLanes<T> == 0 &&
                      reinterpret_cast<uintptr_t>(out) % sizeof(Vector<T>) == 0 &&
                      goes_past_caches(size * static_cast<int64_t>(sizeof(T)))) {}
+  bool past_caches() const { return past_caches_; }
   void put(T* to, int64_t count, Vector<T> v) const {
     if (past_caches_) stream<T>(to, v);
     else store_some(to, count, v);

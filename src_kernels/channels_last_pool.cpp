@@ -125,7 +125,7 @@ void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int t
           });
         continue;
       }
-      each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
+      each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
         Vector<T> best = load_some(window.first + c, count, T(0));
         IntegerVector<T> place{}, here{};  // counted from the first
         const T* line = window.first + c;
@@ -297,12 +297,12 @@ void average_backward(const T* grad, int64_t batch, int64_t channels, const Axis
       if (last - first == 1 && right - left == 1) {
         const T share = share_of(down, first) * (few ? shares[left] : share_of(across, left));
         const T* at = grad + ((image * down.out + first) * across.out + left) * channels;
-        each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
+        each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
           writer.put(to + c, count, load_some(at + c, count, T(0)) * share);
         });
         continue;
       }
-      each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
+      each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
         Vector<T> sum{};
         for (int64_t i = first; i < last; ++i) {
           Vector<T> row{};
