@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kLongestSum = 256, kGroup = 16;
 // Channels whose sums in double precision are kept.
 constexpr int64_t kSums = 256;
-// Windows of a row whose numbers are kept.
-constexpr int64_t kWindows = 1024;
+// Windows of a row, and rows of windows over a pixel, whose numbers are kept.
+constexpr int64_t kWindows = 1024, kRows = 64;
 
 // Windows along one axis of an average pool.
 struct PoolAxis {
@@ -175,7 +175,7 @@ bool max_pool_backward(const T* grad, const int64_t* indices, int64_t batch, int
       const int64_t at = (image * windows + window) * channels + c;
       for (int64_t lane = 0; lane < count; ++lane) {
         const int64_t index = indices[at + lane];
-        if (index >= cleared || index < 0) {
+        if (static_cast<uint64_t>(index) >= static_cast<uint64_t>(cleared)) {
           if (index < 0 || index >= size) {
             __atomic_store_n(&all_inside, false, __ATOMIC_RELAXED);
             return;
@@ -275,46 +275,65 @@ void average_backward(const T* grad, int64_t batch, int64_t channels, const Axis
                       const Axis& across, T* out, int threads) {
   const ChannelWriter<T> writer(out, batch * down.size * across.size * channels, channels);
   // A window's share is a number of its row times one of its column.
-  T shares[kWindows];
-  int32_t firsts[kWindows], lasts[kWindows];  // windows of a column
   auto share_of = [](const Axis& axis, int64_t i) {
     return static_cast<T>(1 / static_cast<double>(axis.divisor(i)));
   };
-  const bool few = across.out <= kWindows;
-  for (int64_t j = 0; few && j < across.out; ++j) shares[j] = share_of(across, j);
-  const bool narrow = across.size <= kWindows;
-  for (int64_t column = 0; narrow && column < across.size; ++column) {
+  // The numbers of the columns and which windows they are in, where there are not too many.
+  T shares[kWindows];
+  int32_t firsts[kWindows], lasts[kWindows];
+  const bool known = max(across.out, across.size) <= kWindows;
+  for (int64_t j = 0; known && j < across.out; ++j) shares[j] = share_of(across, j);
+  for (int64_t column = 0; known && column < across.size; ++column) {
     firsts[column] = static_cast<int32_t>(across.first(column));
     lasts[column] = static_cast<int32_t>(across.last(column));
   }
   each_row(batch, down.size, channels, across.size, threads,
            [&](int64_t image, int64_t y, int64_t begin, int64_t end) {
-    const int64_t first = down.first(y), last = down.last(y);
-    for (int64_t column = 0; column < across.size; ++column) {
-      const int64_t left = narrow ? firsts[column] : across.first(column);
-      const int64_t right = narrow ? lasts[column] : across.last(column);
-      T* to = out + ((image * down.size + y) * across.size + column) * channels;
-      if (last - first == 1 && right - left == 1) {
-        const T share = share_of(down, first) * (few ? shares[left] : share_of(across, left));
-        const T* at = grad + ((image * down.out + first) * across.out + left) * channels;
-        each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
-          writer.put(to + c, count, load_some(at + c, count, T(0)) * share);
+    // Copies, which need not be read again after each store.
+    const ChannelWriter<T> put = writer;
+    const T* const share_at = shares;
+    const int64_t first = down.first(y), rows = down.last(y) - first, row = across.out * channels;
+    T row_shares[kRows];
+    for (int64_t i = 0; i < min(rows, kRows); ++i) row_shares[i] = share_of(down, first + i);
+    const T* const row_share_at = row_shares;
+    const T* from = grad + (image * down.out + first) * row;
+    T* to = out + (image * down.size + y) * across.size * channels;
+    for (int64_t column = 0; column < across.size; ++column, to += channels) {
+      const int64_t left = known ? firsts[column] : across.first(column);
+      const int64_t right = known ? lasts[column] : across.last(column);
+      if (rows == 1 && right - left == 1) {
+        const T share = row_shares[0] * (known ? share_at[left] : share_of(across, left));
+        const T* at = from + left * channels;
+        each_channels<T>(begin, end, [=](int64_t c, int64_t count) __attribute__((always_inline)) {
+          put.put(to + c, count, load_some(at + c, count, T(0)) * share);
         });
         continue;
       }
-      each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
-        Vector<T> sum{};
-        for (int64_t i = first; i < last; ++i) {
-          Vector<T> row{};
-          const T* at = grad + ((image * down.out + i) * across.out + left) * channels + c;
-          for (int64_t j = left; j < right; ++j, at += channels)
-            row += load_some(at, count, T(0)) * (few ? shares[j] : share_of(across, j));
-          sum += row * share_of(down, i);
+      auto sum = [=, &down, &across](int64_t c, auto many, int64_t count)
+                     __attribute__((always_inline)) {
+        constexpr int vectors = decltype(many)::value;
+        Vector<T> sum[vectors] = {};
+        for (int64_t i = 0; i < rows; ++i) {
+          const T* at = from + i * row + left * channels + c;
+          const T row_share = i < kRows ? row_share_at[i] : share_of(down, first + i);
+          for (int64_t j = left; j < right; ++j, at += channels) {
+            const T share = row_share * (known ? share_at[j] : share_of(across, j));
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v)
+              sum[v] += load_some(at + v * kLanes<T>, count, T(0)) * share;
+          }
         }
-        writer.put(to + c, count, sum);
-      });
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) put.put(to + c + v * kLanes<T>, count, sum[v]);
+      };
+      int64_t c = begin;
+      for (; c + 4 * kLanes<T> <= end; c += 4 * kLanes<T>) sum(c, Vectors<4>{}, int64_t{kLanes<T>});
+      if (c < end)
+        each_channels<T>(c, end, [=](int64_t c, int64_t count) __attribute__((always_inline)) {
+          sum(c, Vectors<1>{}, count);
+        });
     }
-    writer.finish();
+    put.finish();
   });
 }
 
