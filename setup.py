@@ -24,7 +24,9 @@ SOURCES = Path("src_kernels")
 FAMILIES = (
     "activation.cpp",
     "algorithm.cpp",
+    "channels_last_backward.cpp",
     "channels_last_conv.cpp",
+    "channels_last_depthwise.cpp",
     "channels_last_norm.cpp",
     "channels_last_pool.cpp",
     "columns.cpp",
