@@ -32,6 +32,7 @@ FAMILIES = (
     "columns.cpp",
     "conv.cpp",
     "conv_backward.cpp",
+    "conv_rows.cpp",
     "depthwise.cpp",
     "depthwise_lanes.cpp",
     "filter_lanes.cpp",
