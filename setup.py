@@ -29,6 +29,7 @@ FAMILIES = (
     "conv_backward.cpp",
     "depthwise.cpp",
     "depthwise_lanes.cpp",
+    "depthwise_planes.cpp",
     "limits.cpp",
     "linear.cpp",
     "norm.cpp",
