@@ -135,7 +135,7 @@ LARGE_CONV = [
     ),
     # Straight from the planes: rows of every length, beyond two vectors; windows over every edge.
     *(
-        Conv((1, 2, height, width), (2, 1, kernel, kernel), stride, kernel // 2, groups=2)
+        Conv((1, 3, height, width), (3, 1, kernel, kernel), stride, kernel // 2, groups=3)
         for kernel, height in ((3, 9), (5, 13), (7, 8))
         for stride, width in ((1, 35), (1, 50), (2, 70), (2, 95))
     ),
