@@ -140,7 +140,7 @@ LARGE_CONV = [
         for stride, width in ((1, 35), (1, 50), (2, 70), (2, 95))
     ),
     Conv((1, 2, 8, 43), (2, 1, 3, 3), padding=((0, 2), (2, 0)), groups=2),
-    Conv((1, 2, 9, 45), (2, 1, 5, 5), padding=((4, 5), (3, 4)), groups=2),
+    Conv((1, 2, 7, 62), (2, 1, 5, 5), padding=((5, 9), (1, 5)), groups=2),
     Conv((1, 2, 3, 80), (2, 1, 7, 7), stride=2, padding=((6, 0), (1, 6)), groups=2),
     Conv((1, 2, 90, 101), (2, 1, 3, 3), padding=1, groups=2),
     Conv((1, 2, 131, 150), (4, 1, 5, 5), stride=2, padding=2, groups=2),
