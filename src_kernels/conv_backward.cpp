@@ -116,9 +116,13 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
   algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
   if (algorithm == kDepthwise) return depthwise_grad_input(grad, weight, g, out, threads);
   if (algorithm == kWinograd) {
-    int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, turned_geometry(g), kIdentity,
-                          true, out, threads);
+    int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, g, kIdentity, true, out, threads);
     if (result != kNotFinite) return result;
+  }
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_input(kDtype<T>, grad, weight, &seen, out, threads);
+    return kDone;
   }
   T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
   if (!turned) return kNoMemory;
@@ -319,6 +323,11 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
   if (algorithm == kWinograd) {
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);
     if (result != kNotFinite) return result;
+  }
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_weight(kDtype<T>, grad, x, &seen, out, threads);
+    return kDone;
   }
   return WeightGradient<T>(grad, x, g, out).run(threads);
 }

@@ -321,10 +321,10 @@ def dropout(
 
 def add_channels(target: Any, bias: Any) -> None:
     """``target[n, c] += bias[c]``."""
-    from ..backends.cuda import layers
+    from ..backends.cuda import elementwise
 
     _together(x=target, bias=bias)
-    layers.add_channels(target, _dense(bias))
+    elementwise.add_channels(target, _dense(bias))
 
 
 def check_last(dim: int, array: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -121,10 +121,7 @@ class DeviceArray:
     def flat(self) -> Any:
         """Numba's view of all elements as one row, which is what kernels take."""
         if self._flat is None:
-            if self.size >= 2**31:
-                raise ShapeError(
-                    f"an array on a GPU must have fewer than 2**31 elements, got shape {self.shape}"
-                )
+            check_size("an array on a GPU", self)
             data = self.data if self.ndim == 1 else self.data.reshape(self.size)
             self._flat = data.view(np.uint8) if self.dtype == np.bool_ else data
         return self._flat
@@ -210,10 +207,12 @@ class DeviceArray:
                 f"an array of shape {self.shape} and {self.dtype} cannot take one of shape "
                 f"{value.shape} and {value.dtype}"
             )
+        self.below = None
         if self.size:
-            with on(self.device):
-                source = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
-                data = source if isinstance(source, np.ndarray) else viewed(source).data
+            host = isinstance(value, np.ndarray)
+            source = np.ascontiguousarray(value) if host else viewed(value)
+            with in_order(self, [] if host else [source]):
+                data = source if host else source.data
                 self.data.copy_to_device(data, stream=stream_of(self.stream))
 
     def _view(self, data: Any) -> DeviceArray:
@@ -227,6 +226,15 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"<DeviceArray {self.shape} {self.dtype} on GPU {self.device}>"
+
+
+def check_size(name: str, array: Any) -> None:
+    """Refuse what an int32 cannot count; a tile may reach a little beyond the last element."""
+    if array.size > 2**31 - 2**10:
+        raise ShapeError(
+            f"{name} must have at most 2**31 - 2**10 elements on the cuda backend, "
+            f"got shape {array.shape}"
+        )
 
 
 def viewed(value: Any) -> DeviceArray:
@@ -416,6 +424,21 @@ def join(later: int, earlier: int) -> None:
         event = cuda.event(timing=False) if not SIMULATED else cuda.event()
         event.record(stream_of(earlier))
         event.wait(stream_of(later))
+
+
+@contextmanager
+def in_order(first: DeviceArray, others: Iterable[DeviceArray]) -> Iterator[None]:
+    """What is started inside, on ``first``'s GPU and stream, waits for the others' streams.
+
+    And what is started on those later waits for it.
+    """
+    with on(first.device):
+        apart = {array.stream for array in others} - {first.stream}
+        for stream in apart:
+            join(first.stream, stream)
+        yield
+        for stream in apart:
+            join(stream, first.stream)
 
 
 def check_together(arrays: dict[str, Any]) -> None:
