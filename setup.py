@@ -35,6 +35,7 @@ FAMILIES = (
     "conv_rows.cpp",
     "depthwise.cpp",
     "depthwise_lanes.cpp",
+    "depthwise_planes.cpp",
     "filter_lanes.cpp",
     "limits.cpp",
     "linear.cpp",
