@@ -114,8 +114,7 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
   algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
   if (algorithm == kDepthwise) return depthwise_grad_input(grad, weight, g, out, threads);
   if (algorithm == kWinograd) {
-    int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, turned_geometry(g), kIdentity,
-                          true, out, threads);
+    int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, g, kIdentity, true, out, threads);
     if (result != kNotFinite) return result;
   }
   if (is_linear(g)) {

@@ -23,7 +23,7 @@ namespace fastdl::FASTDL_ISA {
 
 // The tile fills the registers: 28 of 32 with AVX-512 (2 vectors of B and a broadcast beside it),
 // 12 of 16 with AVX2, 8 of 16 without FMA (whose products need registers too).
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kMR = 14, kNRVectors = 2;
 #elif defined(__AVX2__)
 constexpr int kMR = 6, kNRVectors = 2;
