@@ -197,6 +197,18 @@ def _assembly(code: str, constraints: str, result: Any, parameters: list[Any]) -
 
 
 @intrinsic
+def nanosecond(typing_context: Any) -> Any:
+    """The GPU's clock, an int64 that goes on in steps of up to a microsecond."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [])
+        clock = ir.InlineAsm(kind, "mov.u64 $0, %globaltimer;", "=l", side_effect=True)
+        return builder.call(clock, [])
+
+    return types.int64(), generate
+
+
+@intrinsic
 def to_tf32(typing_context: Any, value: Any) -> Any:
     """``value`` rounded to TF32's 10 bits of mantissa, as the 32 bits that `mma_tf32` takes."""
     signature = types.int32(types.float32)
