@@ -299,6 +299,15 @@ def test_results_go_out_by_dlpack() -> None:
         array.__dlpack__(dl_device=(1, 0))
 
 
+def test_no_stream_waits_for_what_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a convolution's taps, which the default stream's call made."""
+    fastdl.conv2d(fastdl.to_device(X), fastdl.to_device(WEIGHT))
+    with fastdl.use_stream(7):
+        x, weight = fastdl.to_device(X), fastdl.to_device(WEIGHT)
+    monkeypatch.setattr(arrays, "join", None)
+    assert fastdl.conv2d(x, weight).stream == 7
+
+
 def test_work_is_done_on_the_caller_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     joined: list[tuple[int, int]] = []
     monkeypatch.setattr(arrays, "join", lambda later, earlier: joined.append((later, earlier)))
