@@ -3,6 +3,7 @@
 
 #include "depthwise.h"
 #include "families.h"
+#include "winograd_tiles.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -13,13 +14,20 @@ namespace {
 // make its operations dearer (8 to 256 channels, images of 2x2 to 28x28). Weights that are packed
 // beforehand cost nothing.
 bool winograd_pays(const ConvGeometry& g, bool packed) {
+  const WinogradAxis rows = forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
+  const WinogradAxis columns =
+      forward_axis(g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left);
+  const WinogradParts parts(rows, columns);
+  double elements = 0;
+  for (int p = 0; p < parts.count; ++p) elements += parts.part[p].elements();
   double channels = static_cast<double>(g.channels / g.groups);
   double filters = static_cast<double>(g.filters / g.groups);
-  double tiles = static_cast<double>(g.batch * ceil_div(g.out_h, 4) * ceil_div(g.out_w, 4));
-  double pixels = static_cast<double>(g.batch * g.out_h * g.out_w);
-  double direct = 9 * channels * filters * pixels;
-  double products = 36 * channels * filters * tiles;
-  double transforms = 400 * tiles * (channels + filters) + (packed ? 0 : 250 * channels * filters);
+  double tiles = static_cast<double>(TileGrid(g.batch, rows, columns).all);
+  double taps = static_cast<double>(g.kernel_h * g.kernel_w);
+  double direct = taps * channels * filters * static_cast<double>(g.batch * g.out_h * g.out_w);
+  double products = elements * channels * filters * tiles;
+  double transforms = 400 * tiles * (parts.count * channels + filters) +
+                      (packed ? 0 : 7 * parts.u_elements * channels * filters);
   return channels >= 8 && filters >= 8 && products + transforms < 1.8 * direct;
 }
 

@@ -13,33 +13,19 @@ FASTDL_INLINE void note(int* result, Result what) {
   __atomic_store_n(result, static_cast<int>(what), __ATOMIC_RELAXED);
 }
 
-// winograd.cpp, winograd_weight.cpp: 3x3 filters, stride 1. `turned` reads the weights of the
-// convolution whose input gradient this one is.
+// winograd.cpp, winograd_weight.cpp: what winograd_axis.h says. `turned`: the input gradient of g, from
+// the gradient x of its output. `channels_last`: images are (N, H, W, C) in memory.
 bool winograd_serves(const ConvGeometry& g);
 int64_t winograd_packed_bytes(Dtype, const ConvGeometry& g);
 void winograd_pack(Dtype, const void* weight, const ConvGeometry& g, void* packed, int threads);
 int64_t winograd_workspace_bytes(Dtype, const ConvGeometry& g, bool packed, int threads);
 int winograd(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
-             const ConvGeometry& g, Activation, bool turned, void* out, int threads);
+             const ConvGeometry& g, Activation, bool turned, void* out, int threads,
+             bool channels_last = false);
 int winograd_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry& g, void* out,
-                         int threads);
+                         int threads, bool channels_last = false);
 
 // conv.cpp
 int64_t direct_workspace_bytes(Dtype, const ConvGeometry& g, int threads);
-
-// The convolution of the gradient that is the input gradient of a convolution of stride 1, its
-// weights turned around.
-FASTDL_INLINE ConvGeometry turned_geometry(const ConvGeometry& g) {
-  ConvGeometry turned = g;
-  turned.channels = g.filters;
-  turned.filters = g.channels;
-  turned.height = g.out_h;
-  turned.width = g.out_w;
-  turned.out_h = g.height;
-  turned.out_w = g.width;
-  turned.pad_top = g.dilation_h * (g.kernel_h - 1) - g.pad_top;
-  turned.pad_left = g.dilation_w * (g.kernel_w - 1) - g.pad_left;
-  return turned;
-}
 
 }  // namespace fastdl::FASTDL_ISA

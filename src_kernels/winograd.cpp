@@ -1,20 +1,21 @@
-// Convolution with 3x3 filters and stride 1 by Winograd's F(4x4, 3x3), see winograd.h:
+// Convolution by Winograd's algorithm, see winograd.h and winograd_axis.h:
 //
-//   for each of the 36 elements e:   M_e (tiles x O) = V_e (tiles x C) * U_e (C x O)
+//   for each of the 36 elements e:   M_e (tiles x O) = sum over parts of V_e (tiles x C) * U_e (C x O)
 //
 // with V = B^T d B of all input tiles and U = G g G^T of all filters. Neither exists as a whole:
 //
 //   task: a block of tiles (and, where there are few, a part of the filters)
-//     V of the block                                              second-level cache
+//     V of the block, of each part                                second-level cache
 //     for each few panels of 2 vectors of filters
 //       for each chunk of kChunk channels
 //         U of the panels and chunk: transformed here, or once before all tasks, or long ago
-//         for each element, each panel, each kRows tiles: multiply   registers
+//         for each part, each element, each panel, each kRows tiles: multiply   registers
 //       Y = A^T M A, bias and activation, into the output
 //
 // Sums run over at most kChunk terms in registers and are then added to M (blocked summation).
 // The input gradient is the convolution of the gradient with the filters turned around and their
-// roles exchanged: only the reading of the weights differs.
+// roles exchanged: only the reading of the weights differs. With stride 2 all of its parts share one V,
+// and each has an M and pixels of its own.
 //
 // An infinity or NaN spreads over its tile in the transforms, and so does an overflow there. Where
 // an output is not finite, the call ends with kNotFinite, for another algorithm to do it all.
@@ -29,77 +30,81 @@ namespace {
 
 template <class T>
 constexpr int kPanel = 2 * kLanes<T>;
+// Terms of a sum in registers, of all parts together.
 constexpr int64_t kChunk = 128;
 
 // A share of the second-level cache, for each of V, U and M; what V may take where it must be
 // larger; and what the filters that all tasks read may take, a thread.
 constexpr int64_t kCacheBytes = 384 << 10, kTaskBytes = 5 << 20, kSharedBytes = 5 << 20;
 
-// The filters of one group as the transforms see them: filter f, channel k, tap t of a 3x3 window
-// at [f * filter_stride + k * channel_stride + (turned ? 8 - t : t)].
+// The filters of one group as the transforms see them: filter f, channel k, tap t of the window
+// at [f * filter_stride + k * channel_stride + t].
 template <class T>
 struct Filters {
   const T *first, *end;
   int64_t filters, channels, filter_stride, channel_stride, group_stride;
+  int taps, width;  // of a window, of its rows
   bool turned;
 
-  // A panel of all channels, as conv2d_pack leaves it: 36 elements, `panel_stride()` a panel.
+  // A panel of all channels, as conv2d_pack leaves it: the elements of its parts.
   int64_t packed_stride() const { return element_stride(channels * kPanel<T>); }
   int64_t panels() const { return ceil_div(filters, kPanel<T>); }
-  int64_t panel_elements() const { return kTileElements * packed_stride(); }
+  int64_t panel_elements(const WinogradParts& parts) const {
+    return parts.u_elements * packed_stride();
+  }
 };
 
 template <class T>
 Filters<T> filters_of(const T* weight, const ConvGeometry& g, bool turned) {
   int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
-  const T* end = weight + (g.filters * channels) * 9;
-  // In a turned convolution the weights lie (channel, filter, tap).
-  if (turned) return {weight, end, filters, channels, 9, filters * 9, filters * channels * 9, true};
-  return {weight, end, filters, channels, channels * 9, 9, filters * channels * 9, false};
+  int64_t taps = g.kernel_h * g.kernel_w;
+  const int all = static_cast<int>(taps), width = static_cast<int>(g.kernel_w);
+  const T* end = weight + g.filters * channels * taps;
+  // In a turned convolution filters and channels change their roles.
+  if (turned)
+    return {weight, end, channels, filters, taps, channels * taps, filters * channels * taps,
+            all, width, true};
+  return {weight, end, filters, channels, channels * taps, taps, filters * channels * taps,
+          all, width, false};
 }
 
 // ---- U ----
 
-template <class T, int... lane>
-FASTDL_INLINE Vector<T> strided(const T* from, int64_t stride, std::integer_sequence<int, lane...>) {
-  return Vector<T>{from[lane * stride]...};
-}
-
-// The nine taps of `lanes` filters, as vectors over the filters. `whole`: what is loaded beyond the
-// taps is memory of the weights too.
+// The taps of `lanes` filters, as vectors over the filters.
 template <class T>
-FASTDL_INLINE void load_taps(const T* from, int64_t stride, bool whole, Vector<T> (&taps)[9]) {
+FASTDL_INLINE void load_taps(const T* from, int64_t stride, int count, const T* end,
+                             Vector<T>* taps) {
   constexpr int lanes = kLanes<T>;
-  Vector<T> square[lanes];
-  if constexpr (lanes <= 8) {
-#pragma GCC unroll 4
-    for (int done = 0; done < 8; done += lanes) {
-#pragma GCC unroll 8
-      for (int l = 0; l < lanes; ++l) square[l] = load(from + l * stride + done);
-      transpose<T>(square);
-#pragma GCC unroll 8
-      for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
+  for (int done = 0; done < count; done += lanes) {
+    if (count - done == 1) {
+      taps[done] = strided<T>(from + done, stride, std::make_integer_sequence<int, lanes>{});
+      return;
     }
-    taps[8] = strided<T>(from + 8, stride, std::make_integer_sequence<int, lanes>{});
-  } else {
-    if (whole)
+    // The last square begins earlier, so as to be whole.
+    if (count >= lanes) done = static_cast<int>(min(done, count - lanes));
+    Vector<T> square[lanes];
+    if (count >= lanes || from + (lanes - 1) * stride + lanes <= end)
 #pragma GCC unroll 16
-      for (int l = 0; l < lanes; ++l) square[l] = load(from + l * stride);
+      for (int l = 0; l < lanes; ++l) square[l] = load(from + l * stride + done);
     else
       for (int l = 0; l < lanes; ++l) {
         square[l] = Vector<T>{};
-        memcpy(&square[l], from + l * stride, 9 * sizeof(T));
+        memcpy(&square[l], from + l * stride, static_cast<size_t>(count) * sizeof(T));
       }
     transpose<T>(square);
-#pragma GCC unroll 9
-    for (int tap = 0; tap < 9; ++tap) taps[tap] = square[tap % lanes];
+    const int used = static_cast<int>(min(lanes, count));
+    if (used == lanes)
+#pragma GCC unroll 16
+      for (int l = 0; l < lanes; ++l) taps[done + l] = square[l];
+    else
+      for (int l = 0; l < used; ++l) taps[done + l] = square[l];
   }
 }
 
 // The same of fewer filters than lanes; the others are zero.
 template <class T>
-void load_few_taps(const T* from, int64_t stride, int used, Vector<T> (&taps)[9]) {
-  for (int tap = 0; tap < 9; ++tap) {
+void load_few_taps(const T* from, int64_t stride, int count, int used, Vector<T>* taps) {
+  for (int tap = 0; tap < count; ++tap) {
     taps[tap] = Vector<T>{};
     for (int l = 0; l < used; ++l) taps[tap][l] = from[l * stride + tap];
   }
@@ -108,76 +113,106 @@ void load_few_taps(const T* from, int64_t stride, int used, Vector<T> (&taps)[9]
 // The taps of kLanes filters and as many channels, where a filter's channels are neighbours: turned
 // over square by square, so that every filter is read as one stream.
 template <class T>
-FASTDL_INLINE void load_tap_block(const T* from, int64_t stride, Vector<T> (*taps)[9]) {
+FASTDL_INLINE void load_tap_block(const T* from, int64_t stride, int count, Vector<T>* taps) {
   constexpr int lanes = kLanes<T>;
-  for (int square = 0; square < 9; ++square) {
+  for (int square = 0; square < count; ++square, from += lanes, taps += lanes) {
     Vector<T> v[lanes];
 #pragma GCC unroll 16
-    for (int l = 0; l < lanes; ++l) v[l] = load(from + l * stride + square * lanes);
+    for (int l = 0; l < lanes; ++l) v[l] = load(from + l * stride);
     transpose<T>(v);
-    Vector<T>* to = &taps[0][0] + square * lanes;
 #pragma GCC unroll 16
-    for (int l = 0; l < lanes; ++l) to[l] = v[l];
+    for (int l = 0; l < lanes; ++l) taps[l] = v[l];
   }
 }
 
-// G g G^T of kLanes filters, `stride` elements from one of the 36 to the next.
-template <class T>
-FASTDL_INLINE void transform_taps(const Vector<T> (&taps)[9], bool turned, int64_t stride, T* u) {
-  Vector<T> columns[6][3];
-#pragma GCC unroll 3
-  for (int b = 0; b < 3; ++b) {
-    Vector<T> column[3], t[6];
-#pragma GCC unroll 3
-    for (int a = 0; a < 3; ++a) column[a] = turned ? taps[8 - (3 * a + b)] : taps[3 * a + b];
-    transform_filter<T>(column, t);
+// Taps of a part within the window of a filter.
+struct TapGrid {
+  int first, row_step, column_step;
+};
+
+// G g G^T of kLanes filters of rows x columns taps, `stride` elements from one to the next.
+template <class T, int largest, int rows, int columns>
+void transform_taps(const Vector<T>* taps, const TapGrid& grid, int64_t stride, T* u) {
+  Vector<T> across[6][largest];
+#pragma GCC unroll 4
+  for (int b = 0; b < largest; ++b) {
+    Vector<T> column[largest], t[6];
+#pragma GCC unroll 4
+    for (int a = 0; a < largest; ++a)
+      column[a] = a < rows && b < columns
+                      ? taps[grid.first + a * grid.row_step + b * grid.column_step]
+                      : Vector<T>{};
+    evaluate<T, largest>(column, t);
 #pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) columns[i][b] = t[i];
+    for (int i = 0; i < 6; ++i) across[i][b] = t[i];
   }
+  constexpr int u_rows = rows == 1 ? 1 : rows == largest ? 6 : 5;
+  constexpr int u_columns = columns == 1 ? 1 : columns == largest ? 6 : 5;
 #pragma GCC unroll 1  // six addresses at a time, not 36
-  for (int i = 0; i < 6; ++i, u += 6 * stride) {
+  for (int i = 0; i < u_rows; ++i, u += u_columns * stride) {
     Vector<T> t[6];
-    transform_filter<T>(columns[i], t);
+    evaluate<T, largest>(across[i], t);
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) store(u + j * stride, t[j]);
+    for (int j = 0; j < u_columns; ++j) store(u + j * stride, t[j]);
   }
+}
+
+template <class T>
+using TransformTaps = void (*)(const Vector<T>*, const TapGrid&, int64_t, T*);
+
+template <class T, int largest>
+FASTDL_INLINE TransformTaps<T> choose_transform(bool whole_rows, bool whole_columns) {
+  constexpr int less = largest - 1;
+  if (whole_rows)
+    return whole_columns ? transform_taps<T, largest, largest, largest>
+                         : transform_taps<T, largest, largest, less>;
+  return whole_columns ? transform_taps<T, largest, less, largest>
+                       : transform_taps<T, largest, less, less>;
 }
 
 // U of a panel and the channels [begin, end): u[element][channel][filter].
 template <class T>
-void transform_filters(const Filters<T>& w, int64_t group, int64_t panel, int64_t begin,
-                       int64_t end, int64_t stride, T* u) {
+void transform_filters(const Filters<T>& w, const WinogradParts& parts, int64_t group,
+                       int64_t panel, int64_t begin, int64_t end, int64_t stride, T* u) {
   constexpr int lanes = kLanes<T>;
+  constexpr int most_taps = 4 * kMostTaps * kMostTaps;
   const T* first = w.first + group * w.group_stride;
+  const int largest = parts.part[0].row.taps;
+  auto choose = largest == 2   ? choose_transform<T, 2>
+                : largest == 3 ? choose_transform<T, 3>
+                               : choose_transform<T, 4>;
+  Vector<T> taps[lanes * most_taps];
   for (int64_t k = begin; k < end; k += lanes, u += lanes * kPanel<T>) {
     int channels = static_cast<int>(min(lanes, end - k));
     if (w.turned) {
       // Each channel of a panel is a short run, far from the next: ask for them ahead.
       const T* ahead = first + panel * kPanel<T> * w.filter_stride + (k + lanes) * w.channel_stride;
       for (int c = 0; c < lanes; ++c, ahead += w.channel_stride)
-        for (int i = 0; i < kPanel<T> * 9; i += 64 / static_cast<int>(sizeof(T)))
+        for (int i = 0; i < kPanel<T> * w.taps; i += 64 / static_cast<int>(sizeof(T)))
           __builtin_prefetch(ahead + i);
     }
     for (int half = 0; half < 2; ++half) {
       int64_t filter = panel * kPanel<T> + half * lanes;
       int used = static_cast<int>(max(0, min(lanes, w.filters - filter)));
       const T* from = first + filter * w.filter_stride + k * w.channel_stride;
-      Vector<T> taps[lanes][9];
       if (used == lanes && channels == lanes && !w.turned) {
-        load_tap_block(from, w.filter_stride, taps);
+        load_tap_block(from, w.filter_stride, w.taps, taps);
       } else {
         for (int c = 0; c < channels; ++c, from += w.channel_stride)
-          if (used == lanes)
-            load_taps(from, w.filter_stride, from + (lanes - 1) * w.filter_stride + lanes <= w.end,
-                      taps[c]);
-          else
-            load_few_taps(from, w.filter_stride, used, taps[c]);
+          if (used == lanes) load_taps(from, w.filter_stride, w.taps, w.end, taps + c * w.taps);
+          else load_few_taps(from, w.filter_stride, w.taps, used, taps + c * w.taps);
       }
-      T* to = u + half * lanes;
-      if (w.turned)
-        for (int c = 0; c < channels; ++c) transform_taps(taps[c], true, stride, to + c * kPanel<T>);
-      else
-        for (int c = 0; c < channels; ++c) transform_taps(taps[c], false, stride, to + c * kPanel<T>);
+      for (int p = 0; p < parts.count; ++p) {
+        const auto& part = parts.part[p];
+        const TapGrid grid = {static_cast<int>(part.row.first) * w.width +
+                                  static_cast<int>(part.column.first),
+                              static_cast<int>(part.row.step) * w.width,
+                              static_cast<int>(part.column.step)};
+        auto transform = choose(part.row.taps == largest, part.column.taps == largest);
+        T* to = u + part.u_first * stride + half * lanes;
+        for (int c = 0; c < channels; ++c)
+          transform(taps + c * w.taps, grid, stride, to + c * kPanel<T>);
+      }
     }
   }
 }
@@ -239,18 +274,22 @@ template <class T>
 struct Winograd {
   Filters<T> filters;
   Planes<T> planes;
+  WinogradAxis rows, columns;
+  WinogradParts parts;
   TileGrid grid;
+  int v_sets, m_sets;  // one for each part, or one for all
+  int64_t groups;
   const T *bias, *packed;
   T* out;
-  const ConvGeometry& g;
   Activation activation;
   // How it is divided.
-  int64_t blocks_of_channels, tiles, rows, tile_blocks, panels, splits, together, chunk;
+  int64_t blocks_of_channels, tiles, tile_rows, tile_blocks, panels, splits, together, chunk;
   bool transform_here;
 
   int64_t v_stride() const {
-    return element_stride(blocks_of_channels * ceil_div(tiles, rows) * rows * kLanes<T>);
+    return element_stride(blocks_of_channels * ceil_div(tiles, tile_rows) * tile_rows * kLanes<T>);
   }
+  int64_t m_stride() const { return element_stride(tiles * kPanel<T>); }
 };
 
 // The task's memory.
@@ -263,27 +302,28 @@ template <class T>
 int64_t lay_out(const Winograd<T>& conv, T* base, WinogradMemory<T>& memory) {
   T* p = base;
   memory.v = p;
-  p += kTileElements * conv.v_stride();
+  p += conv.v_sets * kTileElements * conv.v_stride();
   memory.m = p;
-  p += conv.together * kTileElements * element_stride(conv.tiles * kPanel<T>);
+  p += conv.together * conv.m_sets * kTileElements * conv.m_stride();
   memory.u = p;
   if (conv.transform_here)
-    p += conv.together * kTileElements * element_stride(conv.chunk * kPanel<T>);
+    p += conv.together * conv.parts.u_elements * element_stride(conv.chunk * kPanel<T>);
   return (p - base) * static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
-int64_t packed_elements(const Filters<T>& w, int64_t groups) {
-  return groups * w.panels() * w.panel_elements();
+int64_t packed_elements(const Filters<T>& w, const WinogradParts& parts, int64_t groups) {
+  return groups * w.panels() * w.panel_elements(parts);
 }
 
 template <class T>
 void divide(Winograd<T>& conv, int threads) {
   conv.blocks_of_channels = ceil_div(conv.filters.channels, kLanes<T>);
   const int64_t size = static_cast<int64_t>(sizeof(T)), element = kTileElements * size;
-  int64_t panels = conv.filters.panels(), groups = conv.g.groups;
-  int64_t v_bytes = element * conv.blocks_of_channels * kLanes<T>, m_bytes = element * kPanel<T>;
-  int64_t shared = packed_elements(conv.filters, groups) * size;
+  int64_t panels = conv.filters.panels(), groups = conv.groups;
+  int64_t v_bytes = conv.v_sets * element * conv.blocks_of_channels * kLanes<T>;
+  int64_t m_bytes = conv.m_sets * element * kPanel<T>;
+  int64_t shared = packed_elements(conv.filters, conv.parts, groups) * size;
 
   // Tiles: few enough for V to stay in the cache, but enough to make the reading of U, or its
   // making, worth its while.
@@ -291,12 +331,13 @@ void divide(Winograd<T>& conv, int threads) {
   int64_t most = min(fit, max(least, 2 * kCacheBytes / v_bytes));
   conv.transform_here = !conv.packed && (shared > kSharedBytes * threads ||
                                          conv.grid.all * groups <= 2 * most * threads);
-  if (conv.transform_here) most = min(many, max(fit, kTaskBytes / v_bytes));
+  if (conv.transform_here)
+    most = min(many, max(conv.v_sets > 1 ? least : fit, kTaskBytes / v_bytes));
   // Blocks of equal size, for every thread the same number, unless there are only few tiles.
   int64_t blocks = ceil_div(conv.grid.all, most);
   if (blocks > 1 || panels == 1) blocks = ceil_div(blocks, threads) * threads;
   conv.tiles = ceil_div(conv.grid.all, min(blocks, ceil_div(conv.grid.all, kRows)));
-  conv.rows = ceil_div(conv.tiles, ceil_div(conv.tiles, kRows));
+  conv.tile_rows = ceil_div(conv.tiles, ceil_div(conv.tiles, kRows));
   conv.tile_blocks = ceil_div(conv.grid.all, conv.tiles);
   // Few blocks: each task takes a part of the filters, and transforms the tiles for itself.
   int64_t tasks = conv.tile_blocks * groups;
@@ -305,18 +346,31 @@ void divide(Winograd<T>& conv, int threads) {
   conv.splits = ceil_div(panels, conv.panels);
 
   // Chunks do not depend on the division into tasks, and so on threads: they make the sums' order.
-  conv.chunk = min(kChunk, conv.filters.channels);
+  conv.chunk = min(conv.parts.count > 1 ? kChunk / 2 : kChunk, conv.filters.channels);
   conv.together = conv.transform_here
                       ? 1
                       : max(1, min(min(4, conv.panels), kCacheBytes / (m_bytes * conv.tiles)));
 }
 
-// stage[row][column][lane] of a run into the planes of `used` filters.
+// stage[row][column][lane] of a run into the planes of `used` filters, whose rows and columns are
+// `row` and `step` elements apart. Where filters are neighbours, a vector of them goes as it is.
 template <class T>
-void write_rows(const T* stage, int64_t rows, int64_t columns, int used, int64_t width,
+void write_rows(const T* stage, int64_t rows, int64_t columns, int used, int64_t row, int64_t step,
                 int64_t plane, T* out) {
   constexpr int lanes = kLanes<T>;
-  for (int64_t i = 0; i < rows; ++i, stage += kStageRow<T>, out += width)
+  for (int64_t i = 0; i < rows; ++i, stage += kStageRow<T>, out += row) {
+    if (plane == 1 && step > 1) {
+      const auto bytes = static_cast<size_t>(used) * sizeof(T);
+      for (int64_t j = 0; j < columns; ++j)
+        if (used == lanes) store(out + j * step, load(stage + j * lanes));
+        else memcpy(out + j * step, stage + j * lanes, bytes);
+      continue;
+    }
+    if (step > 1) {
+      for (int64_t j = 0; j < columns; ++j)
+        for (int l = 0; l < used; ++l) out[l * plane + j * step] = stage[j * lanes + l];
+      continue;
+    }
     for (int64_t j = 0; j < columns; j += lanes) {
       // The last vector starts earlier, so as to be whole.
       int64_t column = columns >= lanes ? min(j, columns - lanes) : 0;
@@ -331,46 +385,64 @@ void write_rows(const T* stage, int64_t rows, int64_t columns, int used, int64_t
       else
         for (int l = 0; l < used; ++l) memcpy(out + l * plane + column, &v[l], count);
     }
+  }
 }
 
-// Y = A^T M A of a block of tiles and one panel, finished and written; false if some are not finite.
-template <class T>
-bool write_tiles(const Winograd<T>& conv, int64_t begin, int count, int64_t group, int64_t panel,
-                 const T* m) {
+// Rows or columns of a run that are in the image, the first at pixel `at`.
+struct Inside {
+  int64_t begin, count, at;
+
+  Inside(const WinogradAxis& axis, const AxisPart& part, int64_t phase, int64_t first,
+         int64_t count) {
+    const int64_t start = phase + part.write + axis.write_step * first;
+    begin = min(count, ceil_div(max(0, -start), axis.write_step));
+    const int64_t end = ceil_div(axis.size - start, axis.write_step);
+    this->count = max(0, min(count, end) - begin);
+    at = start + begin * axis.write_step;
+  }
+};
+
+// Y = A^T M A of a block of tiles, one part and one panel, finished and written; false if some are not
+// finite.
+template <class T, int tile>
+bool write_tiles(const Winograd<T>& conv, const WinogradParts::Part& part, int64_t begin, int count,
+                 int64_t group, int64_t panel, const T* m) {
   constexpr int lanes = kLanes<T>;
-  const int64_t stride = element_stride(conv.tiles * kPanel<T>), plane = conv.g.out_h * conv.g.out_w;
-  alignas(64) T stage[kTileOut * kStageRow<T>];
+  const int64_t stride = conv.m_stride(), size = conv.rows.size * conv.columns.size;
+  const int64_t filters = conv.filters.filters, all_filters = conv.groups * filters;
+  const bool channels_last = conv.planes.channels_last;
+  const int64_t plane = channels_last ? 1 : size, pixel = channels_last ? all_filters : 1;
+  alignas(64) T stage[tile * kStageRow<T>];
   Vector<T> not_finite = {};
   for (int half = 0; half < 2; ++half) {
     int64_t filter = panel * kPanel<T> + half * lanes;
-    int used = static_cast<int>(min(lanes, conv.filters.filters - filter));
+    int used = static_cast<int>(min(lanes, filters - filter));
     if (used <= 0) break;
     Vector<T> bias = {};
     if (conv.bias)
-      memcpy(&bias, conv.bias + group * conv.filters.filters + filter,
-             static_cast<size_t>(used) * sizeof(T));
+      memcpy(&bias, conv.bias + group * filters + filter, static_cast<size_t>(used) * sizeof(T));
     each_run(conv.grid, begin, count, [&](const TileRun& run) {
-      for (int tile = 0; tile < run.count; ++tile) {
-        const T* at = m + (run.first + tile) * kPanel<T> + half * lanes;
-        Vector<T> rows[6][4], corners = {};
+      for (int t = 0; t < run.count; ++t) {
+        const T* at = m + (run.first + t) * kPanel<T> + half * lanes;
+        Vector<T> rows[6][tile], corners = {};
 #pragma GCC unroll 1  // six addresses at a time, not 36
         for (int i = 0; i < 6; ++i, at += 6 * stride) {
           Vector<T> row[6];
 #pragma GCC unroll 6
           for (int j = 0; j < 6; ++j) row[j] = load(at + j * stride);
-          transform_output<T>(row, rows[i]);
+          gather<T, tile>(row, rows[i]);
         }
-        T* to = stage + tile * kTileOut * lanes;
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          Vector<T> column[6], y[4];
+        T* to = stage + t * tile * lanes;
+#pragma GCC unroll 5
+        for (int j = 0; j < tile; ++j) {
+          Vector<T> column[6], y[tile];
 #pragma GCC unroll 6
           for (int i = 0; i < 6; ++i) column[i] = rows[i][j];
-          transform_output<T>(column, y);
+          gather<T, tile>(column, y);
           // The first and the last together hold every product of the tile.
-          if (j == 0 || j == 3) corners += y[0] + y[3];
-#pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) {
+          if (j == 0 || j == tile - 1) corners += y[0] + y[tile - 1];
+#pragma GCC unroll 5
+          for (int i = 0; i < tile; ++i) {
             y[i] += bias;
             if (conv.activation == kRelu) y[i] = relu<T>(y[i]);
             store(to + i * kStageRow<T> + j * lanes, y[i]);
@@ -379,15 +451,18 @@ bool write_tiles(const Winograd<T>& conv, int64_t begin, int count, int64_t grou
         not_finite += corners * T(0);
       }
       if (conv.activation == kSigmoid || conv.activation == kTanh)
-        for (int i = 0; i < kTileOut; ++i) {
+        for (int i = 0; i < tile; ++i) {
           T* row = stage + i * kStageRow<T>;
-          activate(kDtype<T>, conv.activation, row, kTileOut * run.count * lanes, row, 1);
+          activate(kDtype<T>, conv.activation, row, tile * run.count * lanes, row, 1);
         }
-      int64_t y = run.row * kTileOut, x = run.column * kTileOut;
-      T* out = conv.out + run.image * conv.g.filters * plane +
-               (group * conv.filters.filters + filter) * plane + y * conv.g.out_w + x;
-      write_rows(stage, min(kTileOut, conv.g.out_h - y),
-                 min(kTileOut * run.count, conv.g.out_w - x), used, conv.g.out_w, plane, out);
+      const Inside y(conv.rows, part.row, run.row_phase, run.row * tile, tile);
+      const Inside x(conv.columns, part.column, run.column_phase, run.column * tile,
+                     tile * run.count);
+      T* out = conv.out + run.image * all_filters * size + (group * filters + filter) * plane +
+               (y.at * conv.columns.size + x.at) * pixel;
+      write_rows(stage + y.begin * kStageRow<T> + x.begin * lanes, y.count, x.count, used,
+                 conv.rows.write_step * conv.columns.size * pixel, conv.columns.write_step * pixel,
+                 plane, out);
     });
   }
   return all_zero<T>(not_finite);
@@ -403,23 +478,40 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
   int64_t begin = block * conv.tiles;
   int count = static_cast<int>(min(conv.tiles, conv.grid.all - begin));
   const int64_t depth = conv.filters.channels;
-  const int64_t v_group = conv.blocks_of_channels * conv.rows * lanes;
-  const int64_t v_stride = conv.v_stride();
-  const int64_t m_stride = element_stride(conv.tiles * kPanel<T>);
+  const int64_t v_group = conv.blocks_of_channels * conv.tile_rows * lanes;
+  const int64_t v_stride = conv.v_stride(), v_set = kTileElements * v_stride;
+  const int64_t m_stride = conv.m_stride(), m_set = kTileElements * m_stride;
 
   Planes<T> planes = conv.planes;
-  planes.first += group * depth * planes.height * planes.width;
-  transform_input_tiles(planes, conv.grid, conv.g.pad_top, conv.g.pad_left, begin, count,
-                        {v_stride, v_group, conv.rows * lanes, static_cast<int>(conv.rows)}, memory.v);
+  planes.first += group * depth * planes.plane;
+  for (int p = 0; p < conv.v_sets; ++p) {
+    const auto& part = conv.parts.part[p];
+    transform_input_tiles(
+        planes, conv.grid,
+        {part.row.read, part.column.read, conv.rows.read_step, conv.columns.read_step}, begin, count,
+        {v_stride, v_group, conv.tile_rows * lanes, static_cast<int>(conv.tile_rows)},
+        memory.v + p * v_set);
+  }
 
+  // Where a part has an M of its own, elements without products are zero.
+  for (int set = 0; set < conv.m_sets; ++set) {
+    const auto& part = conv.parts.part[set];
+    for (int e = 0; e < kTileElements; ++e)
+      if (e / kTileIn >= part.rows || e % kTileIn >= part.columns)
+        for (int64_t p = 0; p < conv.together; ++p)
+          memset(memory.m + (p * conv.m_sets + set) * m_set + e * m_stride, 0,
+                 static_cast<size_t>(conv.tiles * kPanel<T>) * sizeof(T));
+  }
+
+  auto write = conv.grid.tile == 3   ? write_tiles<T, 3>
+               : conv.grid.tile == 4 ? write_tiles<T, 4>
+                                     : write_tiles<T, 5>;
   const int64_t all_panels = conv.filters.panels();
   const int64_t last = min(all_panels, (split + 1) * conv.panels);
-  const int64_t m_panel = kTileElements * m_stride;
-  int64_t u_stride = conv.filters.packed_stride(), u_panel = conv.filters.panel_elements();
-  if (conv.transform_here) {
-    u_stride = element_stride(conv.chunk * kPanel<T>);
-    u_panel = kTileElements * u_stride;
-  }
+  const int64_t m_panel = conv.m_sets * m_set;
+  const int64_t u_stride = conv.transform_here ? element_stride(conv.chunk * kPanel<T>)
+                                               : conv.filters.packed_stride();
+  const int64_t u_panel = conv.parts.u_elements * u_stride;
   for (int64_t panel = split * conv.panels; panel < last; panel += conv.together) {
     int64_t together = min(conv.together, last - panel);
     for (int64_t k = 0; k < depth; k += conv.chunk) {
@@ -427,68 +519,106 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
       const T* u = memory.u;
       if (conv.transform_here)
         for (int64_t p = 0; p < together; ++p)
-          transform_filters(conv.filters, group, panel + p, k, k + size, u_stride,
+          transform_filters(conv.filters, conv.parts, group, panel + p, k, k + size, u_stride,
                             memory.u + p * u_panel);
       else
         u = conv.packed + (group * all_panels + panel) * u_panel + k * kPanel<T>;
-      for (int e = 0; e < kTileElements; ++e)
-        for (int64_t p = 0; p < together; ++p)
-          for (int64_t first = 0; first < count; first += conv.rows) {
-            int rows = static_cast<int>(min(conv.rows, count - first));
-            bool last_rows = first + conv.rows >= count, last_panel = p + 1 == together;
-            const T* v_here = memory.v + e * v_stride + first / conv.rows * v_group + k * conv.rows;
-            const T* u_here = u + p * u_panel + e * u_stride;
-            const T* next_v = last_rows ? v_here - first / conv.rows * v_group + (last_panel ? v_stride : 0)
-                                        : v_here + v_group;
-            const T* next_u = last_panel ? u + (e + 1) * u_stride : u_here + u_panel;
-            choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
-                size, v_here, conv.rows, u_here,
-                memory.m + p * m_panel + e * m_stride + first * kPanel<T>, k > 0, next_v,
-                next_u + first / conv.rows * (size / lanes) * (64 / static_cast<int64_t>(sizeof(T))));
-          }
+      for (int set = 0; set < conv.parts.count; ++set) {
+        const auto& part = conv.parts.part[set];
+        const T* v = memory.v + (conv.v_sets > 1 ? set * v_set : 0) + k * conv.tile_rows;
+        T* m = memory.m + (conv.m_sets > 1 ? set * m_set : 0);
+        const bool accumulate = k > 0 || (conv.m_sets == 1 && set > 0);
+        const int elements = part.elements();
+        for (int index = 0; index < elements; ++index) {
+          const int e = part.element(index), next = part.element(index + 1);
+          const T* u_here = u + part.u_element(index) * u_stride;
+          const T* u_next = u + part.u_element(index + 1) * u_stride;
+          for (int64_t p = 0; p < together; ++p, u_here += u_panel)
+            for (int64_t first = 0; first < count; first += conv.tile_rows) {
+              int rows = static_cast<int>(min(conv.tile_rows, count - first));
+              bool last_rows = first + conv.tile_rows >= count, last_panel = p + 1 == together;
+              const T* v_here = v + e * v_stride + first / conv.tile_rows * v_group;
+              const T* next_v = !last_rows   ? v_here + v_group
+                                : last_panel ? v + next * v_stride
+                                             : v + e * v_stride;
+              const T* next_u = last_panel ? u_next : u_here + u_panel;
+              choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
+                  size, v_here, conv.tile_rows, u_here,
+                  m + p * m_panel + e * m_stride + first * kPanel<T>, accumulate, next_v,
+                  next_u + first / conv.tile_rows * (size / lanes) *
+                               (64 / static_cast<int64_t>(sizeof(T))));
+            }
+        }
+      }
     }
     for (int64_t p = 0; p < together; ++p)
-      if (!write_tiles(conv, begin, count, group, panel + p, memory.m + p * m_panel)) return false;
+      for (int set = 0; set < conv.m_sets; ++set)
+        if (!write(conv, conv.parts.part[set], begin, count, group, panel + p,
+                   memory.m + p * m_panel + set * m_set))
+          return false;
   }
   return true;
 }
 
 template <class T>
-void pack(const Filters<T>& filters, int64_t groups, T* packed, int threads) {
+void pack(const Filters<T>& filters, const WinogradParts& parts, int64_t groups, T* packed,
+          int threads) {
   parallel_for(groups * filters.panels(), threads, [&](int64_t task) {
-    transform_filters(filters, task / filters.panels(), task % filters.panels(), 0,
+    transform_filters(filters, parts, task / filters.panels(), task % filters.panels(), 0,
                       filters.channels, filters.packed_stride(),
-                      packed + task * filters.panel_elements());
+                      packed + task * filters.panel_elements(parts));
   });
+}
+
+WinogradAxis row_axis(const ConvGeometry& g, bool turned) {
+  return turned ? turned_axis(g.height, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top)
+                : forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
+}
+WinogradAxis column_axis(const ConvGeometry& g, bool turned) {
+  return turned ? turned_axis(g.width, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left)
+                : forward_axis(g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left);
+}
+WinogradParts parts_of(const ConvGeometry& g, bool turned) {
+  return {row_axis(g, turned), column_axis(g, turned)};
 }
 
 template <class T>
 Winograd<T> plan(const T* x, const T* weight, const T* packed, const T* bias,
-                 const ConvGeometry& g, Activation activation, bool turned, T* out, int threads) {
-  Planes<T> planes = {x,
-                      x + g.batch * g.channels * g.height * g.width,
-                      g.channels / g.groups,
-                      g.channels * g.height * g.width,
-                      g.height,
-                      g.width};
+                 const ConvGeometry& g, Activation activation, bool turned, T* out, int threads,
+                 bool channels_last) {
+  const int64_t channels = turned ? g.filters : g.channels;
+  const int64_t height = turned ? g.out_h : g.height, width = turned ? g.out_w : g.width;
+  const auto planes =
+      Planes<T>::of(x, g.batch, channels, g.groups, height, width, channels_last);
+  const WinogradAxis rows = row_axis(g, turned), columns = column_axis(g, turned);
+  const WinogradParts parts(rows, columns);
+  const bool own_pixels = turned && g.stride_h > 1;
   Winograd<T> conv{filters_of(weight, g, turned),
                    planes,
-                   TileGrid::of(g.batch, g.out_h, g.out_w),
-                   bias, packed, out, g, activation, 0, 0, 0, 0, 0, 0, 0, 0, false};
+                   rows,
+                   columns,
+                   parts,
+                   TileGrid(g.batch, rows, columns),
+                   own_pixels ? 1 : parts.count,
+                   own_pixels ? parts.count : 1,
+                   g.groups,
+                   bias, packed, out, activation, 0, 0, 0, 0, 0, 0, 0, 0, false};
   if (conv.grid.all > 0) divide(conv, threads);
   return conv;
 }
 
 template <class T>
 int convolve(const T* x, const T* weight, const T* packed, const T* bias, const ConvGeometry& g,
-             Activation activation, bool turned, T* out, int threads) {
-  Winograd<T> conv = plan(x, weight, packed, bias, g, activation, turned, out, threads);
+             Activation activation, bool turned, T* out, int threads, bool channels_last) {
+  Winograd<T> conv =
+      plan(x, weight, packed, bias, g, activation, turned, out, threads, channels_last);
   if (conv.grid.all == 0) return kDone;
   if (!conv.packed && !conv.transform_here) {
-    auto* shared = static_cast<T*>(shared_workspace(packed_elements(conv.filters, g.groups) *
-                                                    static_cast<int64_t>(sizeof(T))));
+    auto* shared = static_cast<T*>(
+        shared_workspace(packed_elements(conv.filters, conv.parts, g.groups) *
+                         static_cast<int64_t>(sizeof(T))));
     if (!shared) return kNoMemory;
-    pack(conv.filters, g.groups, shared, threads);
+    pack(conv.filters, conv.parts, g.groups, shared, threads);
     conv.packed = shared;
   }
   WinogradMemory<T> sizes;
@@ -509,10 +639,12 @@ template <class T>
 int64_t workspace_bytes(const ConvGeometry& g, bool packed, int threads) {
   T any = 0;
   auto conv = plan<T>(nullptr, nullptr, packed ? &any : nullptr, nullptr, g, kIdentity, false,
-                      nullptr, threads);
+                      nullptr, threads, false);
   if (conv.grid.all == 0) return 0;
   WinogradMemory<T> sizes;
-  int64_t shared = conv.packed || conv.transform_here ? 0 : packed_elements(conv.filters, g.groups);
+  int64_t shared = conv.packed || conv.transform_here
+                       ? 0
+                       : packed_elements(conv.filters, conv.parts, g.groups);
   return lay_out<T>(conv, nullptr, sizes) * min(threads, g.groups * conv.tile_blocks * conv.splits) +
          shared * static_cast<int64_t>(sizeof(T));
 }
@@ -524,36 +656,39 @@ int64_t winograd_workspace_bytes(Dtype dtype, const ConvGeometry& g, bool packed
 }
 
 bool winograd_serves(const ConvGeometry& g) {
-  return g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 && g.stride_w == 1 &&
-         g.dilation_h == 1 && g.dilation_w == 1 &&
-         g.channels > 0 && g.filters > 0;
+  const int rows = largest_part(g.kernel_h, g.stride_h, g.dilation_h);
+  return rows > 0 && rows == largest_part(g.kernel_w, g.stride_w, g.dilation_w) &&
+         g.stride_h == g.stride_w && g.channels > 0 && g.filters > 0;
 }
 
 int64_t winograd_packed_bytes(Dtype dtype, const ConvGeometry& g) {
+  const WinogradParts parts = parts_of(g, false);
   if (dtype == kFloat32)
-    return packed_elements(filters_of<float>(nullptr, g, false), g.groups) * 4;
-  return packed_elements(filters_of<double>(nullptr, g, false), g.groups) * 8;
+    return packed_elements(filters_of<float>(nullptr, g, false), parts, g.groups) * 4;
+  return packed_elements(filters_of<double>(nullptr, g, false), parts, g.groups) * 8;
 }
 
 void winograd_pack(Dtype dtype, const void* weight, const ConvGeometry& g, void* packed,
                    int threads) {
+  const WinogradParts parts = parts_of(g, false);
   if (dtype == kFloat32)
-    pack(filters_of(static_cast<const float*>(weight), g, false), g.groups,
+    pack(filters_of(static_cast<const float*>(weight), g, false), parts, g.groups,
          static_cast<float*>(packed), threads);
   else
-    pack(filters_of(static_cast<const double*>(weight), g, false), g.groups,
+    pack(filters_of(static_cast<const double*>(weight), g, false), parts, g.groups,
          static_cast<double*>(packed), threads);
 }
 
 int winograd(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
-             const ConvGeometry& g, Activation activation, bool turned, void* out, int threads) {
+             const ConvGeometry& g, Activation activation, bool turned, void* out, int threads,
+             bool channels_last) {
   if (dtype == kFloat32)
     return convolve(static_cast<const float*>(x), static_cast<const float*>(weight),
                     static_cast<const float*>(packed), static_cast<const float*>(bias), g,
-                    activation, turned, static_cast<float*>(out), threads);
+                    activation, turned, static_cast<float*>(out), threads, channels_last);
   return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
                   static_cast<const double*>(packed), static_cast<const double*>(bias), g,
-                  activation, turned, static_cast<double*>(out), threads);
+                  activation, turned, static_cast<double*>(out), threads, channels_last);
 }
 
 }  // namespace fastdl::FASTDL_ISA

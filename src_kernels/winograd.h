@@ -1,31 +1,36 @@
-// The Winograd algorithm F(4x4, 3x3): sixteen outputs of a 3x3 filter from 36 products, not 144.
+// The Winograd algorithm: m x m outputs of an r x r filter, m + r = 7, from 36 products.
 //
-//   Y = A^T [ (G g G^T) * (B^T d B) ] A      d: 6x6 inputs, g: 3x3 filter, Y: 4x4 outputs
+//   Y = A^T [ (G g G^T) * (B^T d B) ] A      d: 6x6 inputs, g: r x r filter, Y: m x m outputs
 //
 // (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.)
 // The polynomials are interpolated at 0, +-3/4, +-3/2 and infinity, which keep the error of
 // float32 at half of that of the usual 0, +-1, +-2. With a = 3/4, b = 3/2:
 //
-//   row of B^T for 0:    (x^2 - a^2)(x^2 - b^2)        G: (1, 0, 0)      scale 1 / (a^2 b^2)
-//              for +-a:  x (x +- a)(x^2 - b^2)             (1, +-a, a^2)       1 / (2 a^2 (a^2 - b^2))
-//              for +-b:  x (x +- b)(x^2 - a^2)             (1, +-b, b^2)       1 / (2 b^2 (b^2 - a^2))
-//              for inf:  x (x^2 - a^2)(x^2 - b^2)          (0, 0, 1)           1
-//   A^T[k][i] = point_i^k, and for infinity (0, 0, 0, 1)
+//   row of B^T for 0:    (x^2 - a^2)(x^2 - b^2)          scale 1 / (a^2 b^2)
+//              for +-a:  x (x +- a)(x^2 - b^2)                 1 / (2 a^2 (a^2 - b^2))
+//              for +-b:  x (x +- b)(x^2 - a^2)                 1 / (2 b^2 (b^2 - a^2))
+//              for inf:  x (x^2 - a^2)(x^2 - b^2)              1
+//   row of G and of A: (1, point, point^2, ...), and for infinity (0, ..., 0, 1)
 //
-// The scale may go to any one of the three matrices. The convolution gives it to A^T, so that few
-// tiles do not pay for it with every filter; the weight gradient to G^T, which it applies once. The
+// Only G and A know r and m, so that one B serves F(5x5, 2x2), F(4x4, 3x3) and F(3x3, 4x4). The
+// scale may go to any one of the three matrices. The convolution gives it to A^T, so that few tiles
+// do not pay for it with every filter; the weight gradient to G^T, which it applies once. The
 // functions below are the one-dimensional transforms, of a vector of lanes each.
+//
+// A filter of r - 1 taps is one of r taps whose last is 0: its row for infinity is 0, which leaves 5
+// products. One of a single tap has that tap in every row. winograd_axis.h cuts filters into such.
 #pragma once
 
 #include "isa.h"
 
 namespace fastdl::FASTDL_ISA {
 
-constexpr int kTileOut = 4, kTileIn = 6, kTileElements = 36;
+// Inputs of a tile, the most outputs and taps, elements of the transformed tile.
+constexpr int kTileIn = 6, kMostTile = 5, kMostTaps = 4, kTileElements = 36;
 
 template <class T>
 struct Points {
-  static constexpr T a = T(0.75), b = T(1.5), a2 = a * a, b2 = b * b, a3 = a2 * a, b3 = b2 * b;
+  static constexpr T a = T(0.75), b = T(1.5), a2 = a * a, b2 = b * b;
   static constexpr T product = a2 * b2, sum = a2 + b2;
   static constexpr T s0 = 1 / product, sa = 1 / (2 * a2 * (a2 - b2)), sb = 1 / (2 * b2 * (b2 - a2));
 };
@@ -44,54 +49,40 @@ FASTDL_INLINE void transform_input(const Vector<T> (&d)[6], Vector<T> (&v)[6]) {
   v[5] = P::product * d[1] + (d[5] - P::sum * d[3]);
 }
 
-// G g, without the scale
-template <class T>
-FASTDL_INLINE void transform_filter(const Vector<T> (&g)[3], Vector<T> (&u)[6]) {
+// G c or A c, without the scale: the polynomial of n coefficients at the six points.
+template <class T, int n>
+FASTDL_INLINE void evaluate(const Vector<T> (&c)[n], Vector<T> (&at)[6]) {
   using P = Points<T>;
-  Vector<T> even_a = g[0] + P::a2 * g[2], even_b = g[0] + P::b2 * g[2];
-  u[0] = g[0];
-  u[1] = even_a + P::a * g[1];
-  u[2] = even_a - P::a * g[1];
-  u[3] = even_b + P::b * g[1];
-  u[4] = even_b - P::b * g[1];
-  u[5] = g[2];
+  Vector<T> even_a = c[0], even_b = c[0], odd_a = c[1], odd_b = c[1];
+  if constexpr (n == 3) even_a += P::a2 * c[2], even_b += P::b2 * c[2];
+  if constexpr (n == 4)
+    even_a += P::a2 * c[2], even_b += P::b2 * c[2], odd_a += P::a2 * c[3], odd_b += P::b2 * c[3];
+  if constexpr (n == 5) {
+    even_a += P::a2 * (c[2] + P::a2 * c[4]), even_b += P::b2 * (c[2] + P::b2 * c[4]);
+    odd_a += P::a2 * c[3], odd_b += P::b2 * c[3];
+  }
+  at[0] = c[0];
+  at[1] = even_a + P::a * odd_a;
+  at[2] = even_a - P::a * odd_a;
+  at[3] = even_b + P::b * odd_b;
+  at[4] = even_b - P::b * odd_b;
+  at[5] = c[n - 1];
 }
 
-// A^T m, with the scale
-template <class T>
-FASTDL_INLINE void transform_output(const Vector<T> (&m)[6], Vector<T> (&y)[4]) {
+// The first n rows of A^T v or G^T v, with the scale. Infinity counts in the last of them.
+template <class T, int n>
+FASTDL_INLINE void gather(const Vector<T> (&v)[6], Vector<T> (&y)[n]) {
   using P = Points<T>;
-  Vector<T> even_a = m[1] + m[2], odd_a = m[1] - m[2];
-  Vector<T> even_b = m[3] + m[4], odd_b = m[3] - m[4];
-  y[0] = P::s0 * m[0] + (P::sa * even_a + P::sb * even_b);
-  y[1] = (P::sa * P::a) * odd_a + (P::sb * P::b) * odd_b;
-  y[2] = (P::sa * P::a2) * even_a + (P::sb * P::b2) * even_b;
-  y[3] = (P::sa * P::a3) * odd_a + ((P::sb * P::b3) * odd_b + m[5]);
-}
-
-// A y, without the scale, for the gradient of the filter
-template <class T>
-FASTDL_INLINE void transform_grad(const Vector<T> (&y)[4], Vector<T> (&z)[6]) {
-  using P = Points<T>;
-  Vector<T> even_a = y[0] + P::a2 * y[2], odd_a = P::a * y[1] + P::a3 * y[3];
-  Vector<T> even_b = y[0] + P::b2 * y[2], odd_b = P::b * y[1] + P::b3 * y[3];
-  z[0] = y[0];
-  z[1] = even_a + odd_a;
-  z[2] = even_a - odd_a;
-  z[3] = even_b + odd_b;
-  z[4] = even_b - odd_b;
-  z[5] = y[3];
-}
-
-// G^T u, with the scale, for the gradient of the filter
-template <class T>
-FASTDL_INLINE void transform_filter_grad(const Vector<T> (&u)[6], Vector<T> (&g)[3]) {
-  using P = Points<T>;
-  Vector<T> even_a = u[1] + u[2], odd_a = u[1] - u[2];
-  Vector<T> even_b = u[3] + u[4], odd_b = u[3] - u[4];
-  g[0] = P::s0 * u[0] + (P::sa * even_a + P::sb * even_b);
-  g[1] = (P::sa * P::a) * odd_a + (P::sb * P::b) * odd_b;
-  g[2] = (P::sa * P::a2) * even_a + ((P::sb * P::b2) * even_b + u[5]);
+  Vector<T> even_a = v[1] + v[2], odd_a = v[1] - v[2];
+  Vector<T> even_b = v[3] + v[4], odd_b = v[3] - v[4];
+  T a = P::sa, b = P::sb;
+#pragma GCC unroll 5
+  for (int k = 0; k < n; ++k, a *= P::a, b *= P::b) {
+    Vector<T> last = k == 0 ? P::s0 * v[0] : k == n - 1 ? v[5] : Vector<T>{};
+    Vector<T> rest = k % 2 ? b * odd_b : b * even_b;
+    if (k == 0 || k == n - 1) rest += last;
+    y[k] = (k % 2 ? a * odd_a : a * even_a) + rest;
+  }
 }
 
 // Whether all lanes are zero, and so none is NaN.

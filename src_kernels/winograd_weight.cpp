@@ -1,22 +1,23 @@
-// The weight gradient of a 3x3 convolution of stride 1 by Winograd's algorithm, transposed:
+// The weight gradient of a convolution by Winograd's algorithm, transposed:
 //
 //   dW = G^T [ sum over tiles of (A dY A^T) * (B^T d B) ] G
 //
-// (winograd.h has the matrices.) For each of the 36 elements e the sum is a product of matrices,
+// for each part of the filters (winograd.h has the matrices, winograd_axis.h the parts). For each of
+// the 36 elements e the sum is a product of matrices,
 //
 //   S_e (O x C) = Z_e^T (O x tiles) * V_e (tiles x C),    Z = A dY A^T, V = B^T d B
 //
-//   task: a block of filters by a block of channels, and a part of the tiles
+//   task: a part of the filters' taps, a block of filters by a block of channels, a share of the tiles
 //     for each block of kTiles tiles
 //       Z of the filters, V of the channels                        second-level cache
 //       for each element: S_e += Z_e^T V_e                         registers
 //     dW of the block = G^T S G
 //
-// Where the part is one block, each register tile goes through all elements and becomes its dW at
+// Where the share is one block, each register tile goes through all elements and becomes its dW at
 // once; S then is only as large as the first-level cache holds.
 //
 // Sums run over kTiles terms in registers, over kSumBlocks blocks in S, and beyond that in double
-// precision. Blocks and parts are the same whatever the number of threads.
+// precision. Blocks and shares are the same whatever the number of threads.
 #include "algorithm.h"
 #include "parallel.h"
 #include "winograd_tiles.h"
@@ -26,8 +27,8 @@ namespace fastdl::FASTDL_ISA {
 namespace {
 
 constexpr int64_t kTiles = 64, kSumBlocks = 32, kMostTiles = 128, kMostBlock = 128;
-// Tasks that there should be, and parts of the tiles at most, to give every thread its share.
-constexpr int64_t kTasks = 8, kMostParts = 8;
+// Tasks that there should be, and shares of the tiles at most, to give every thread its own.
+constexpr int64_t kTasks = 8, kMostShares = 8;
 
 // Matrices of the elements, `element` apart; within one, rows `row` apart.
 template <class T>
@@ -84,11 +85,19 @@ FASTDL_INLINE Multiply<T> choose_multiply(int rows, int vectors,
 template <class T>
 struct WeightGradient {
   Planes<T> grads, inputs;
+  WinogradAxis rows, columns;
+  WinogradParts parts;
   TileGrid grid;
   const ConvGeometry& g;
   int64_t filters, channels;  // of a group
   // How it is divided.
-  int64_t filter_block, channel_block, filter_blocks, channel_blocks, part, parts, tiles;
+  int64_t filter_block, channel_block, filter_blocks, channel_blocks, share, shares, tiles;
+
+  int64_t taps() const { return g.kernel_h * g.kernel_w; }
+  // Taps of a part at most.
+  int64_t part_taps() const { return parts.part[0].row.taps * parts.part[0].column.taps; }
+  // Tasks for one share of the tiles.
+  int64_t blocks() const { return filter_blocks * channel_blocks * g.groups * parts.count; }
 };
 
 // `size` in blocks of at most `most`, whole vectors and much the same.
@@ -103,22 +112,21 @@ void divide(WeightGradient<T>& w) {
   w.channel_block = even_block<T>(w.channels, kMostBlock);
   w.filter_blocks = ceil_div(w.filters, w.filter_block);
   w.channel_blocks = ceil_div(w.channels, w.channel_block);
-  int64_t tasks = w.filter_blocks * w.channel_blocks * w.g.groups;
-  int64_t parts = min(min(kMostParts, ceil_div(w.grid.all, 16)), ceil_div(kTasks, tasks));
-  w.part = ceil_div(w.grid.all, parts);
-  w.parts = ceil_div(w.grid.all, w.part);
-  w.tiles = w.part <= kMostTiles ? w.part : kTiles;
+  int64_t shares = min(min(kMostShares, ceil_div(w.grid.all, 16)), ceil_div(kTasks, w.blocks()));
+  w.share = ceil_div(w.grid.all, shares);
+  w.shares = ceil_div(w.grid.all, w.share);
+  w.tiles = w.share <= kMostTiles ? w.share : kTiles;
 }
 
 // Whether each register tile is finished at once.
 template <class T>
 bool at_once(const WeightGradient<T>& w) {
-  return w.part == w.tiles;
+  return w.share == w.tiles;
 }
 
 template <class T>
 bool in_doubles(const WeightGradient<T>& w) {
-  return w.part > w.tiles * kSumBlocks;
+  return w.share > w.tiles * kSumBlocks;
 }
 
 // S of one element: of a register tile, or of the block.
@@ -148,73 +156,92 @@ int64_t lay_out(const WeightGradient<T>& w, char* base, GradientMemory<T>& memor
   memory.s = reinterpret_cast<T*>(p);
   p += kTileElements * s_stride(w) * size;
   memory.total = reinterpret_cast<double*>(p);
-  if (in_doubles(w)) p += w.filter_block * w.channel_block * 9 * 8;
+  if (in_doubles(w)) p += w.filter_block * w.channel_block * w.part_taps() * 8;
   return p - base;
 }
 
-// body(f, c, taps) with G^T S G, the nine taps of filter f and the channels from c, a lane each.
-template <class T, class Body>
-FASTDL_INLINE void each_filter(Elements<const T> s, int64_t filters, int64_t channels, Body body) {
+// body(f, c, taps) with G^T S G, the r x r taps of filter f and the channels from c, a lane each. Of
+// a part with fewer taps the last ones mean nothing.
+template <class T, int r, class Body>
+FASTDL_INLINE void each_filter(const WinogradParts::Part& part, Elements<const T> s,
+                               int64_t filters, int64_t channels, Body body) {
   const int64_t stride = s.element;
   for (int64_t f = 0; f < filters; ++f)
     for (int64_t c = 0; c < channels; c += kLanes<T>) {
       const T* at = s.data + f * s.row + c;
-      Vector<T> rows[6][3], taps[9];
+      Vector<T> rows[6][r], taps[r * r];
 #pragma GCC unroll 1  // six addresses at a time, not 36
       for (int i = 0; i < 6; ++i, at += 6 * stride) {
+        if (i == part.rows) {
+          for (int j = 0; j < r; ++j) rows[5][j] = Vector<T>{};
+          break;
+        }
         Vector<T> row[6];
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) row[j] = load(at + j * stride);
-        transform_filter_grad<T>(row, rows[i]);
+#pragma GCC unroll 5
+        for (int j = 0; j < 5; ++j) row[j] = load(at + j * stride);
+        row[5] = part.columns > 5 ? load(at + 5 * stride) : Vector<T>{};
+        gather<T, r>(row, rows[i]);
       }
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) {
-        Vector<T> column[6], t[3];
+#pragma GCC unroll 4
+      for (int j = 0; j < r; ++j) {
+        Vector<T> column[6], t[r];
 #pragma GCC unroll 6
         for (int i = 0; i < 6; ++i) column[i] = rows[i][j];
-        transform_filter_grad<T>(column, t);
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) taps[i * 3 + j] = t[i];
+        gather<T, r>(column, t);
+#pragma GCC unroll 4
+        for (int i = 0; i < r; ++i) taps[i * r + j] = t[i];
       }
       body(f, c, taps);
     }
 }
 
-// The taps of `used` channels to their places, nine neighbours each.
+// The taps of `used` channels to their places, where the window is one part of 3x3 neighbours.
 template <class T>
-FASTDL_INLINE void store_taps(const Vector<T> (&taps)[9], int used, T* to) {
+FASTDL_INLINE void store_nine(const Vector<T> (&taps)[9], T* to) {
   constexpr int lanes = kLanes<T>;
-  if (lanes == 8 && used == lanes) {
-    Vector<T> square[lanes];
+  Vector<T> square[lanes];
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) square[l] = taps[l];
-    transpose<T>(square);
+  for (int l = 0; l < lanes; ++l) square[l] = taps[l];
+  transpose<T>(square);
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) store(to + l * 9, square[l]);
+  for (int l = 0; l < lanes; ++l) store(to + l * 9, square[l]);
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) to[l * 9 + 8] = taps[8][l];
-    return;
-  }
-  for (int tap = 0; tap < 9; ++tap)
-    for (int l = 0; l < used; ++l) to[l * 9 + tap] = taps[tap][l];
+  for (int l = 0; l < lanes; ++l) to[l * 9 + 8] = taps[8][l];
+}
+
+// The taps of a part of `used` channels to their places in windows of `g`.
+template <class T, int r>
+FASTDL_INLINE void store_taps(const ConvGeometry& g, const WinogradParts::Part& part,
+                              const Vector<T> (&taps)[r * r], int used, T* to) {
+  if constexpr (r == 3 && kLanes<T> == 8)
+    if (g.kernel_h * g.kernel_w == 9 && used == kLanes<T>) return store_nine<T>(taps, to);
+  const int64_t window = g.kernel_h * g.kernel_w;
+  for (int a = 0; a < part.row.taps; ++a)
+    for (int b = 0; b < part.column.taps; ++b) {
+      T* at = to + (part.row.first + a * part.row.step) * g.kernel_w + part.column.first +
+              b * part.column.step;
+      for (int l = 0; l < used; ++l) at[l * window] = taps[a * r + b][l];
+    }
 }
 
 // One task's share of the gradient into `out` (filters x channels x taps of all groups); false if
 // it is not finite.
-template <class T>
+template <class T, int r>
 bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>& memory, T* out) {
-  constexpr int lanes = kLanes<T>;
+  constexpr int lanes = kLanes<T>, part_taps = r * r;
   int64_t channel = task % w.channel_blocks * w.channel_block;
   int64_t filter = task / w.channel_blocks % w.filter_blocks * w.filter_block;
   int64_t group = task / w.channel_blocks / w.filter_blocks % w.g.groups;
-  int64_t part = task / w.channel_blocks / w.filter_blocks / w.g.groups;
+  const auto& part = w.parts.part[task / w.channel_blocks / w.filter_blocks / w.g.groups %
+                                  w.parts.count];
+  int64_t share = task / w.blocks();
   int64_t filters = min(w.filter_block, w.filters - filter);
   int64_t channels = min(w.channel_block, w.channels - channel);
 
   Planes<T> grads = w.grads, inputs = w.inputs;
-  grads.first += (group * w.filters + filter) * grads.height * grads.width;
+  grads.first += (group * w.filters + filter) * grads.plane;
   grads.channels = filters;
-  inputs.first += (group * w.channels + channel) * inputs.height * inputs.width;
+  inputs.first += (group * w.channels + channel) * inputs.plane;
   inputs.channels = channels;
   const Elements<const T> z = {memory.z, element_stride(w.tiles * w.filter_block), w.filter_block};
   const Elements<const T> v = {memory.v, element_stride(w.tiles * w.channel_block),
@@ -225,54 +252,61 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   // body(first filter, filters, first channel, channels, kernel) for each register tile.
   auto each_tile = [&](auto body) {
     for (int64_t c = 0; c < channels; c += 2 * lanes)
-      for (int r = 0; r < row_blocks; ++r) {
-        int64_t first = filters * r / row_blocks, rows = filters * (r + 1) / row_blocks - first;
+      for (int block = 0; block < row_blocks; ++block) {
+        int64_t first = filters * block / row_blocks;
+        int64_t rows = filters * (block + 1) / row_blocks - first;
         auto kernel = choose_multiply<T>(static_cast<int>(rows), channels - c > lanes ? 2 : 1,
                                          std::make_integer_sequence<int, kRows>{});
         body(first, rows, c, min(2 * lanes, channels - c), kernel);
       }
   };
   auto transform = [&](int64_t begin, int count) {
-    transform_grad_tiles(grads, w.grid, begin, count, {z.element, w.filter_block, lanes, 1},
-                         memory.z);
-    transform_input_tiles(inputs, w.grid, w.g.pad_top, w.g.pad_left, begin, count,
-                          {v.element, 0, v.row, static_cast<int>(w.tiles)}, memory.v);
+    transform_grad_tiles(grads, w.grid, {0, 0, w.rows.write_step, w.columns.write_step}, begin,
+                         count, {z.element, w.filter_block, lanes, 1}, memory.z);
+    transform_input_tiles(
+        inputs, w.grid,
+        {part.row.read, part.column.read, w.rows.read_step, w.columns.read_step}, begin, count,
+        {v.element, 0, v.row, static_cast<int>(w.tiles)}, memory.v);
   };
 
   Vector<T> not_finite = {};
-  auto finish = [&](int64_t f, int64_t c, const Vector<T>(&taps)[9]) {
-#pragma GCC unroll 9
-    for (int tap = 0; tap < 9; ++tap) not_finite += taps[tap] * T(0);
-    store_taps(taps, static_cast<int>(min(lanes, channels - c)),
-               out + ((group * w.filters + filter + f) * w.channels + channel + c) * 9);
+  auto finish = [&](int64_t f, int64_t c, const Vector<T>(&taps)[part_taps]) {
+#pragma GCC unroll 16
+    for (int tap = 0; tap < part_taps; ++tap) not_finite += taps[tap] * T(0);
+    store_taps<T, r>(w.g, part, taps, static_cast<int>(min(lanes, channels - c)),
+                     out + ((group * w.filters + filter + f) * w.channels + channel + c) * w.taps());
   };
-  int64_t begin = part * w.part, end = min(w.grid.all, begin + w.part), summed = 0;
+  int64_t begin = share * w.share, end = min(w.grid.all, begin + w.share), summed = 0;
 
   if (at_once(w)) {
     int count = static_cast<int>(end - begin);
     transform(begin, count);
     each_tile([&](int64_t first, int64_t rows, int64_t c, int64_t columns, Multiply<T> kernel) {
-      kernel(kTileElements, count, {z.data + first, z.element, z.row},
-             {v.data + c * w.tiles, v.element, v.row}, s, false);
-      each_filter(s_done, rows, columns,
-                  [&](int64_t f, int64_t extra, const Vector<T>(&taps)[9]) {
-                    finish(first + f, c + extra, taps);
-                  });
+      for (int i = 0; i < part.rows; ++i) {
+        const int64_t e = i * kTileIn;
+        kernel(part.columns, count, {z.data + e * z.element + first, z.element, z.row},
+               {v.data + e * v.element + c * w.tiles, v.element, v.row},
+               {s.data + e * s.element, s.element, s.row}, false);
+      }
+      each_filter<T, r>(part, s_done, rows, columns,
+                        [&](int64_t f, int64_t extra, const Vector<T>(&taps)[part_taps]) {
+                          finish(first + f, c + extra, taps);
+                        });
     });
     return all_zero<T>(not_finite);
   }
 
   const bool more = in_doubles(w);
   if (more)
-    for (int64_t i = 0; i < w.filter_block * w.channel_block * 9; ++i) memory.total[i] = 0;
+    for (int64_t i = 0; i < w.filter_block * w.channel_block * part_taps; ++i) memory.total[i] = 0;
   auto add_to_total = [&] {
-    each_filter(s_done, filters, channels,
-                [&](int64_t f, int64_t c, const Vector<T>(&taps)[9]) {
-                  double* total = memory.total + (f * w.channel_block + c) * 9;
-                  for (int tap = 0; tap < 9; ++tap)
-                    for (int l = 0; l < lanes; ++l)
-                      total[tap * lanes + l] += static_cast<double>(taps[tap][l]);
-                });
+    each_filter<T, r>(part, s_done, filters, channels,
+                      [&](int64_t f, int64_t c, const Vector<T>(&taps)[part_taps]) {
+                        double* total = memory.total + (f * w.channel_block + c) * part_taps;
+                        for (int tap = 0; tap < part_taps; ++tap)
+                          for (int l = 0; l < lanes; ++l)
+                            total[tap * lanes + l] += static_cast<double>(taps[tap][l]);
+                      });
   };
   for (; begin < end; begin += w.tiles, ++summed) {
     if (summed == kSumBlocks) {
@@ -281,22 +315,24 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
     }
     int count = static_cast<int>(min(w.tiles, end - begin));
     transform(begin, count);
-    for (int e = 0; e < kTileElements; ++e)
+    for (int index = 0; index < part.elements(); ++index) {
+      const int e = part.element(index);
       each_tile([&](int64_t first, int64_t, int64_t c, int64_t, Multiply<T> kernel) {
         kernel(1, count, {z.data + e * z.element + first, 0, z.row},
                {v.data + e * v.element + c * w.tiles, 0, v.row},
                {s.data + e * s.element + first * s.row + c, 0, s.row}, summed > 0);
       });
+    }
   }
   if (!more) {
-    each_filter(s_done, filters, channels, finish);
+    each_filter<T, r>(part, s_done, filters, channels, finish);
   } else {
     add_to_total();
     for (int64_t f = 0; f < filters; ++f)
       for (int64_t c = 0; c < channels; c += lanes) {
-        const double* total = memory.total + (f * w.channel_block + c) * 9;
-        Vector<T> taps[9];
-        for (int tap = 0; tap < 9; ++tap)
+        const double* total = memory.total + (f * w.channel_block + c) * part_taps;
+        Vector<T> taps[part_taps];
+        for (int tap = 0; tap < part_taps; ++tap)
           for (int l = 0; l < lanes; ++l) taps[tap][l] = static_cast<T>(total[tap * lanes + l]);
         finish(f, c, taps);
       }
@@ -304,66 +340,70 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   return all_zero<T>(not_finite);
 }
 
-// out = the sum of the parts, in order.
+// out = the sum of the shares, in order.
 template <class T>
-void add_parts(const T* shares, int64_t parts, int64_t size, T* out, int threads) {
+void add_shares(const T* shares, int64_t count, int64_t size, T* out, int threads) {
   parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       double sum = 0;
-      for (int64_t part = 0; part < parts; ++part)
-        sum += static_cast<double>(shares[part * size + i]);
+      for (int64_t share = 0; share < count; ++share)
+        sum += static_cast<double>(shares[share * size + i]);
       out[i] = static_cast<T>(sum);
     }
   });
 }
 
 template <class T>
-int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads,
+                bool channels_last) {
   int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
-  Planes<T> grads = {grad,    grad + g.batch * g.filters * g.out_h * g.out_w,
-                     filters, g.filters * g.out_h * g.out_w,
-                     g.out_h, g.out_w};
-  Planes<T> inputs = {x,        x + g.batch * g.channels * g.height * g.width,
-                      channels, g.channels * g.height * g.width,
-                      g.height, g.width};
-  WeightGradient<T> w{grads, inputs, TileGrid::of(g.batch, g.out_h, g.out_w),
-                      g,     filters, channels, 0, 0, 0, 0, 0, 0, 0};
-  const int64_t size = g.filters * channels * 9;
+  const auto grads =
+      Planes<T>::of(grad, g.batch, g.filters, g.groups, g.out_h, g.out_w, channels_last);
+  const auto inputs =
+      Planes<T>::of(x, g.batch, g.channels, g.groups, g.height, g.width, channels_last);
+  const WinogradAxis rows =
+      forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
+  const WinogradAxis columns =
+      forward_axis(g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left);
+  WeightGradient<T> w{grads, inputs, rows, columns, {rows, columns},
+                      TileGrid(g.batch, rows, columns), g, filters, channels, 0, 0, 0, 0, 0, 0, 0};
+  const int64_t size = g.filters * channels * w.taps();
   if (w.grid.all == 0) {
     for (int64_t i = 0; i < size; ++i) out[i] = 0;
     return kDone;
   }
   divide(w);
   T* shares = out;
-  if (w.parts > 1) {
+  if (w.shares > 1) {
     shares = static_cast<T*>(
-        shared_workspace(w.parts * size * static_cast<int64_t>(sizeof(T))));
+        shared_workspace(w.shares * size * static_cast<int64_t>(sizeof(T))));
     if (!shares) return kNoMemory;
   }
   GradientMemory<T> sizes;
   const int64_t bytes = lay_out<T>(w, nullptr, sizes);
-  const int64_t blocks = w.filter_blocks * w.channel_blocks * g.groups;
+  const int largest = rows.part[0].taps;
+  auto run = largest == 2 ? run_task<T, 2> : largest == 3 ? run_task<T, 3> : run_task<T, 4>;
   int result = kDone;
-  parallel_for(blocks * w.parts, threads, [&](int64_t task) {
+  parallel_for(w.blocks() * w.shares, threads, [&](int64_t task) {
     auto* base = static_cast<char*>(workspace(bytes));
     if (!base) return note(&result, kNoMemory);
     GradientMemory<T> memory;
     lay_out(w, base, memory);
-    if (!run_task(w, task, memory, shares + task / blocks * size)) note(&result, kNotFinite);
+    if (!run(w, task, memory, shares + task / w.blocks() * size)) note(&result, kNotFinite);
   });
-  if (result == kDone && w.parts > 1) add_parts(shares, w.parts, size, out, threads);
+  if (result == kDone && w.shares > 1) add_shares(shares, w.shares, size, out, threads);
   return result;
 }
 
 }  // namespace
 
 int winograd_grad_weight(Dtype dtype, const void* grad, const void* x, const ConvGeometry& g,
-                         void* out, int threads) {
+                         void* out, int threads, bool channels_last) {
   if (dtype == kFloat32)
     return grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), g,
-                       static_cast<float*>(out), threads);
+                       static_cast<float*>(out), threads, channels_last);
   return grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), g,
-                     static_cast<double*>(out), threads);
+                     static_cast<double*>(out), threads, channels_last);
 }
 
 }  // namespace fastdl::FASTDL_ISA
