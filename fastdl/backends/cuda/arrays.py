@@ -216,9 +216,9 @@ class DeviceArray:
         self._forget_values()
         if self.size:
             host = isinstance(value, np.ndarray)
-            source = np.ascontiguousarray(value) if host else viewed(value)
-            with in_order(self, [] if host else [source]):
-                data = source if host else source.data
+            others = [] if host else [viewed(value)]
+            data = np.ascontiguousarray(value) if host else others[0].data
+            with in_order(self, others):
                 self.data.copy_to_device(data, stream=stream_of(self.stream))
 
     def _give_away(self) -> None:
