@@ -32,8 +32,10 @@ FAMILIES = (
     "columns.cpp",
     "conv.cpp",
     "conv_backward.cpp",
+    "conv_rows.cpp",
     "depthwise.cpp",
     "depthwise_lanes.cpp",
+    "depthwise_planes.cpp",
     "filter_lanes.cpp",
     "limits.cpp",
     "linear.cpp",
@@ -64,6 +66,9 @@ COMPILE_FLAGS = [
     # The only promise given up is that of floating-point traps; NaN and infinity stay.
     *("-fno-trapping-math", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"),
     *("-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"),
+    # Debugging information, which Python's own flags ask for, is six times the size of the kernels.
+    # CXXFLAGS=-g brings it back.
+    "-g0",
 ]
 
 HELP_COMPILER = (

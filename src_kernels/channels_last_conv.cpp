@@ -30,7 +30,7 @@ namespace fastdl::FASTDL_ISA {
 namespace {
 
 // Pixels of a register tile with so many vectors of filters.
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if FASTDL_VECTOR_BYTES == 64 || defined(__aarch64__)
 template <int vectors>
 constexpr int kRows = vectors == 1 ? 14 : vectors == 2 ? 12 : 8;
 #elif defined(__AVX2__)

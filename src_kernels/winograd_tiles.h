@@ -16,7 +16,7 @@ namespace fastdl::FASTDL_ISA {
 
 // The register tile of the products: kRows rows by 2 vectors, a broadcast element times 2 vectors a
 // row, which fills the registers.
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kRows = 14;
 #elif defined(__aarch64__)
 constexpr int kRows = 12;
