@@ -151,6 +151,9 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
 
 // ---- weight ----
 
+// Multiplications that are worth another thread.
+constexpr int64_t kWorth = 1 << 18;
+
 // Sums in the working precision reach over this many chunks of kKC pixels; longer ones are in
 // double precision.
 constexpr int64_t kChunksPerSum = 32;
@@ -328,6 +331,7 @@ int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
   const int64_t slices = max(ceil_div(chunks, kChunksPerSum), min(ceil_div(8, parts), chunks / 4));
   T* partial = slices > 1 ? shared_elements<T>(slices * g.filters * g.channels) : out;
   if (!partial) return kNoMemory;
+  threads = worth_threads(g.batch * plane * g.filters * g.channels, kWorth, threads);
   const MatrixProduct<T> product = {g.filters, g.channels, plane, grad, plane, 1, x, 1, plane, nullptr,
                                     partial, g.batch, g.filters * plane, g.channels * plane, slices};
   const int result = matrix_product(product, threads);

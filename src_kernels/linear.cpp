@@ -233,7 +233,7 @@ constexpr int64_t kManyRows = 16, kManyTerms = 8;
 // Whether the product was computed packed: there must be enough of it, and memory to pack it in.
 template <class T>
 bool packed(const MatrixProduct<T>& product, bool many, int threads) {
-  return many && product.columns > 0 && product.depth > 0 &&
+  return many && product.rows > 0 && product.columns > 0 && product.depth > 0 &&
          matrix_product(product, threads) == kDone;
 }
 
