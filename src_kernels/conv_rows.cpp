@@ -43,6 +43,7 @@ template <class T, int rows, int vectors>
 static void row_microkernel(int64_t depth, const T* a, const T* b, int64_t step,
                             const int32_t* offsets, T* c, int64_t ldc, const Finish<T>& finish) {
   Vector<T> sum[rows][vectors] = {};
+#pragma GCC unroll 3
   for (int64_t k = 0; k < depth; ++k, ++a) {
     const T* panel = b + offsets[k];
     if constexpr (vectors > rows) {

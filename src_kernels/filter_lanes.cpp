@@ -88,12 +88,12 @@ class TurnedProduct {
   void divide(int threads) {
     blocks = ceil_div(pixels, kNC<T>);
     // Every block's weights are turned over, every split's pixels packed: tasks are made of what is
-    // cheaper, as measured.
-    const bool packing_is_dear = g.kernel_h * g.kernel_w > 1 && 2 * most_pixels() > filters;
-    if (threads > 1 && packing_is_dear)
+    // cheaper, as measured, and are few where packing is more than a copy.
+    const bool windows = g.kernel_h * g.kernel_w > 1;
+    if (threads > 1 && windows)
       while (g.groups * blocks < threads && 2 * most_pixels() > filters) blocks *= 2;
     const int64_t most = max(1, kMostSums<T> / (most_pixels() * kNR<T>));
-    splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads);
+    splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads, windows ? 1 : 2);
   }
 
   // Panels that are packed together: of weights as they lie, so many that a row of them is more than

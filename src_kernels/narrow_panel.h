@@ -50,11 +50,12 @@ FASTDL_INLINE void pack_copied(const T* from, int64_t pitch, int64_t terms, int6
 }
 
 // Into how many shares panels are divided, at least `least`, where there are `others` tasks of each
-// share: enough tasks for every thread, and as many for each.
-FASTDL_INLINE int64_t panel_shares(int64_t panels, int64_t least, int64_t others, int threads) {
+// share: `wanted` tasks for every thread, and as many for each.
+FASTDL_INLINE int64_t panel_shares(int64_t panels, int64_t least, int64_t others, int threads,
+                                   int wanted = 2) {
   int64_t shares = least;
   if (threads == 1) return shares;
-  while (others * shares < 2 * threads && 2 * shares <= panels) shares *= 2;
+  while (others * shares < wanted * threads && 2 * shares <= panels) shares *= 2;
   while (others * shares % threads != 0 && others * shares < 8 * threads && shares < panels)
     ++shares;
   return shares;
