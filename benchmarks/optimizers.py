@@ -22,6 +22,8 @@ from fastdl.bench import memory
 from fastdl.bench.timing import interleaved
 from fastdl.packages import needed
 
+from . import script
+
 #: Ours, PyTorch's, and the arrays that an update must read or write at least once.
 OPTIMIZERS: dict[str, tuple[Callable[[], optim.Optimizer], str, dict[str, Any], int]] = {
     "SGD": (lambda: optim.SGD(1e-3), "SGD", {"lr": 1e-3}, 3),
@@ -117,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -38,6 +38,8 @@ from fastdl.bench.timing import Timing, interleaved
 from fastdl.geometry import Shape
 from fastdl.packages import needed
 
+from . import script
+
 FOLDER = RESULTS / "training"
 RATE, MOMENTUM = 1e-3, 0.9
 #: Steps of a process whose memory is asked for: the first two make what the others use.
@@ -103,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in args.nets.split(",") if name not in NETS]
     if unknown:
         parser.error(f"--nets: must be of {', '.join(NETS)}, got {', '.join(unknown)}")
+    needed("torch", "torch", "python -m benchmarks.training")
     results = []
     print(HEADING)
     for name in args.nets.split(","):
@@ -319,4 +322,4 @@ def save(results: Sequence[Result], reuse: bool) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script.run(main)

@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (
     PyArray_DATA,
     PyArray_DIM,
+    PyArray_ISBEHAVED_RO,
     PyArray_ISCARRAY_RO,
     PyArray_ISWRITEABLE,
     PyArray_ITEMSIZE,
@@ -127,6 +128,33 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         double multiply_add(Dtype, int64_t, int)
         double read_bytes(const void*, int64_t, int)
         void write_bytes(const void*, void*, int64_t, int)
+        int channels_last_conv2d(Dtype, const void*, const void*, const void*, const void*,
+                                 const ConvGeometry*, Activation, int, void*, int)
+        int channels_last_conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*,
+                                            int, void*, int)
+        int channels_last_conv2d_grad_weight(Dtype, const void*, const void*, const ConvGeometry*,
+                                             int, void*, int)
+        int channels_last_conv2d_grad_bias(Dtype, const void*, const NormGeometry*, void*, int)
+        void channels_last_max_pool2d(Dtype, const void*, const PoolGeometry*, void*, int64_t*, int)
+        bint channels_last_max_pool2d_backward(Dtype, const void*, const int64_t*, int64_t,
+                                               const AdaptiveGeometry*, void*, int)
+        void channels_last_avg_pool2d(Dtype, const void*, const PoolGeometry*, bint, int64_t, void*,
+                                      int)
+        void channels_last_avg_pool2d_backward(Dtype, const void*, const PoolGeometry*, bint,
+                                               int64_t, void*, int)
+        void channels_last_adaptive_avg_pool2d(Dtype, const void*, int64_t, const AdaptiveGeometry*,
+                                               void*, int)
+        void channels_last_adaptive_avg_pool2d_backward(Dtype, const void*, int64_t,
+                                                        const AdaptiveGeometry*, void*, int)
+        int channels_last_batch_norm_train(Dtype, const void*, const void*, const void*, double,
+                                           const NormGeometry*, Activation, void*, void*, void*,
+                                           int)
+        int channels_last_normalize(Dtype, const void*, const void*, const void*, const void*,
+                                    const void*, double, const NormGeometry*, Activation, void*,
+                                    int)
+        int channels_last_batch_norm_backward(Dtype, const void*, const void*, const void*,
+                                              const void*, const void*, bint, const void*,
+                                              const NormGeometry*, void*, void*, void*, int)
     int table_count()
     const Table* table_at(int)
     bint table_runs_here(int)
@@ -300,6 +328,11 @@ cdef NormGeometry norm_geometry(ndarray x) noexcept:
     return c
 
 
+cdef inline bint is_channels_last(ndarray x) noexcept:
+    """Whether images that came through the checks lie pixel by pixel."""
+    return not PyArray_ISCARRAY_RO(x)
+
+
 cdef int need_memory(int failed) except -1:
     if failed:
         raise MemoryError("no memory left for the workspace of a kernel")
@@ -403,9 +436,14 @@ cdef int convolve(const Table* kernels, Dtype kind, ndarray x, ndarray weight, o
     cdef void* p = address_of(packed)
     cdef void* b = address_of(bias)
     cdef int n = threads_for(g), failed
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        failed = kernels.conv2d(kind, PyArray_DATA(x), PyArray_DATA(weight), p, b, g, activation,
-                                algorithm, PyArray_DATA(out), n)
+        if pixels:
+            failed = kernels.channels_last_conv2d(kind, PyArray_DATA(x), PyArray_DATA(weight), p, b,
+                                                  g, activation, algorithm, PyArray_DATA(out), n)
+        else:
+            failed = kernels.conv2d(kind, PyArray_DATA(x), PyArray_DATA(weight), p, b, g,
+                                    activation, algorithm, PyArray_DATA(out), n)
     return need_memory(failed)
 
 
@@ -440,18 +478,30 @@ def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out,
 def conv2d_grad_input(ndarray grad, ndarray weight, geometry, ndarray out, algorithm=None):
     cdef ConvGeometry g = conv_geometry(geometry)
     cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
+    cdef bint pixels = is_channels_last(grad) or is_channels_last(out)
     with nogil:
-        failed = table.conv2d_grad_input(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight),
-                                         &g, a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_input(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight), &g, a, PyArray_DATA(out),
+                n)
+        else:
+            failed = table.conv2d_grad_input(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight), &g, a, PyArray_DATA(out),
+                n)
     need_memory(failed)
 
 
 def conv2d_grad_weight(ndarray grad, ndarray x, geometry, ndarray out, algorithm=None):
     cdef ConvGeometry g = conv_geometry(geometry)
     cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
+    cdef bint pixels = is_channels_last(grad) or is_channels_last(x)
     with nogil:
-        failed = table.conv2d_grad_weight(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g,
-                                          a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_weight(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g, a, PyArray_DATA(out), n)
+        else:
+            failed = table.conv2d_grad_weight(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g, a, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -472,6 +522,43 @@ cdef bint is_ordinary(object value, int type_number, int dimensions, const int64
         if PyArray_DIM(array, axis) != shape[axis]:
             return False
     return True
+
+
+cdef bint lies_pixel_by_pixel(ndarray array) noexcept:
+    """Whether an array (N, C, H, W) without gaps is (N, H, W, C) in memory, and aligned."""
+    cdef npy_intp expected = PyArray_ITEMSIZE(array)
+    cdef int axis
+    if PyArray_NDIM(array) != 4 or not PyArray_ISBEHAVED_RO(array):
+        return False
+    for axis in (1, 3, 2, 0):
+        if PyArray_DIM(array, axis) != 1 and PyArray_STRIDE(array, axis) != expected:
+            return False
+        expected *= PyArray_DIM(array, axis)
+    return True
+
+
+cdef bint is_ordinary_image(object value, int type_number, const int64_t* shape, bint pixels):
+    """As `is_ordinary`, in C order or channels-last."""
+    if not pixels:
+        return is_ordinary(value, type_number, 4, shape)
+    if type(value) is not ndarray or PyArray_TYPE(<ndarray> value) != type_number:
+        return False
+    cdef ndarray array = value
+    if not lies_pixel_by_pixel(array):
+        return False
+    cdef int axis
+    for axis in range(4):
+        if PyArray_DIM(array, axis) != shape[axis]:
+            return False
+    return True
+
+
+cdef ndarray new_image(int64_t* shape, int type_number, double bytes, bint pixels):
+    """An uninitialised array of four dimensions, in C order or channels-last."""
+    if not pixels:
+        return new_array(4, <npy_intp*> shape, type_number, bytes)
+    cdef npy_intp[4] memory = [shape[0], shape[2], shape[3], shape[1]]
+    return new_array(4, memory, type_number, bytes).transpose(0, 3, 1, 2)
 
 
 def is_plain(object value, tuple shape, dtype kind):
@@ -502,15 +589,17 @@ cdef object ordinary(const Table* kernels, object x, ndarray weight, object pack
     cdef int type_number = PyArray_TYPE(weight)
     cdef int64_t[4] x_shape = [g.batch, g.channels, g.height, g.width]
     cdef int64_t[4] out_shape = [g.batch, g.filters, g.out_h, g.out_w]
-    if not is_ordinary(x, type_number, 4, x_shape):
+    cdef bint pixels = type(x) is ndarray and is_channels_last(x)
+    if not is_ordinary_image(x, type_number, x_shape, pixels):
         return None
     if bias is not None and not is_ordinary(bias, type_number, 1, &g.filters):
         return None
     cdef double bytes = PyArray_ITEMSIZE(weight)
     if out is None:
         bytes *= <double> g.batch * g.filters * g.out_h * g.out_w
-        out = new_array(4, <npy_intp*> out_shape, type_number, bytes)
-    elif not (is_ordinary(out, type_number, 4, out_shape) and PyArray_ISWRITEABLE(<ndarray> out)
+        out = new_image(out_shape, type_number, bytes, pixels)
+    elif not (is_ordinary_image(out, type_number, out_shape, pixels)
+              and PyArray_ISWRITEABLE(<ndarray> out)
               and are_apart(out, x) and are_apart(out, weight)
               and (bias is None or are_apart(out, bias))):
         return None
@@ -676,9 +765,15 @@ cdef class PreparedConv2d:
 
 def conv2d_grad_bias(ndarray grad, ndarray out):
     cdef NormGeometry g = norm_geometry(grad)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g,
+                                                          PyArray_DATA(out), n)
+        else:
+            table.conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g, PyArray_DATA(out), n)
+    need_memory(failed)
 
 
 def im2col(ndarray x, geometry, ndarray out):
@@ -702,18 +797,28 @@ def max_pool2d(ndarray x, geometry, ndarray out, indices):
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef void* i = address_of(indices)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), <int64_t*> i, n)
+        if pixels:
+            table.channels_last_max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out),
+                                           <int64_t*> i, n)
+        else:
+            table.max_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), <int64_t*> i, n)
 
 
 def max_pool2d_backward(ndarray grad, ndarray indices, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
-    cdef bint in_range
+    cdef bint in_range, pixels = is_channels_last(grad)
     with nogil:
-        in_range = table.max_pool2d_backward(
-            dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
-            PyArray_DATA(out), n)
+        if pixels:
+            in_range = table.channels_last_max_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices),
+                PyArray_DIM(grad, 1), &g, PyArray_DATA(out), n)
+        else:
+            in_range = table.max_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), <const int64_t*> PyArray_DATA(indices), &g,
+                PyArray_DATA(out), n)
     return in_range
 
 
@@ -721,33 +826,53 @@ def avg_pool2d(ndarray x, geometry, bint count_include_pad, divisor, ndarray out
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef int64_t d = divisor or 0
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
-                         PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
+                                           PyArray_DATA(out), n)
+        else:
+            table.avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, count_include_pad, d,
+                             PyArray_DATA(out), n)
 
 
 def avg_pool2d_backward(ndarray grad, geometry, bint count_include_pad, divisor, ndarray out):
     cdef PoolGeometry g = pool_geometry(geometry)
     cdef int64_t d = divisor or 0
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g, count_include_pad, d,
-                                  PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
+                                                    count_include_pad, d, PyArray_DATA(out), n)
+        else:
+            table.avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g, count_include_pad, d,
+                                      PyArray_DATA(out), n)
 
 
 def adaptive_avg_pool2d(ndarray x, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(x, out)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), PyArray_DIM(x, 1),
+                                                    &g, PyArray_DATA(out), n)
+        else:
+            table.adaptive_avg_pool2d(dtype_of(x), PyArray_DATA(x), &g, PyArray_DATA(out), n)
 
 
 def adaptive_avg_pool2d_backward(ndarray grad, ndarray out):
     cdef AdaptiveGeometry g = adaptive_geometry(out, grad)
     cdef int n = threads()
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.adaptive_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
-                                           PyArray_DATA(out), n)
+        if pixels:
+            table.channels_last_adaptive_avg_pool2d_backward(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DIM(grad, 1), &g, PyArray_DATA(out), n)
+        else:
+            table.adaptive_avg_pool2d_backward(dtype_of(grad), PyArray_DATA(grad), &g,
+                                               PyArray_DATA(out), n)
 
 
 # --- normalisation --------------------------------------------------------------
@@ -759,10 +884,17 @@ def batch_norm_train(ndarray x, weight, bias, double eps, activation, ndarray ou
     cdef Activation a = activation_of(activation)
     cdef void* w = address_of(weight)
     cdef void* b = address_of(bias)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        table.batch_norm_train(dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a, PyArray_DATA(out),
-                               PyArray_DATA(mean), PyArray_DATA(var), n)
+        if pixels:
+            failed = table.channels_last_batch_norm_train(
+                dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a, PyArray_DATA(out),
+                PyArray_DATA(mean), PyArray_DATA(var), n)
+        else:
+            table.batch_norm_train(dtype_of(x), PyArray_DATA(x), w, b, eps, &g, a,
+                                   PyArray_DATA(out), PyArray_DATA(mean), PyArray_DATA(var), n)
+    need_memory(failed)
 
 
 cdef void move(const floating* batch, double scale, double momentum, npy_intp size,
@@ -811,9 +943,15 @@ def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, ac
     cdef void* w = address_of(weight)
     cdef void* b = address_of(bias)
     cdef int n = threads(), failed
+    cdef bint pixels = is_channels_last(x)
     with nogil:
-        failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
-                                 PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_normalize(
+                dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean), PyArray_DATA(var), w, b, eps, &g,
+                a, PyArray_DATA(out), n)
+        else:
+            failed = table.normalize(dtype_of(x), PyArray_DATA(x), PyArray_DATA(mean),
+                                     PyArray_DATA(var), w, b, eps, &g, a, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -822,12 +960,20 @@ def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, 
     cdef NormGeometry g = norm_geometry(x)
     cdef void* w = address_of(weight)
     cdef void* activated = address_of(y)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.batch_norm_backward(dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x),
-                                  PyArray_DATA(mean), PyArray_DATA(inv_std), w, training,
-                                  activated, &g, PyArray_DATA(grad_x), PyArray_DATA(grad_weight),
-                                  PyArray_DATA(grad_bias), n)
+        if pixels:
+            failed = table.channels_last_batch_norm_backward(
+                dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x), PyArray_DATA(mean),
+                PyArray_DATA(inv_std), w, training, activated, &g, PyArray_DATA(grad_x),
+                PyArray_DATA(grad_weight), PyArray_DATA(grad_bias), n)
+        else:
+            table.batch_norm_backward(
+                dtype_of(x), PyArray_DATA(grad), PyArray_DATA(x), PyArray_DATA(mean),
+                PyArray_DATA(inv_std), w, training, activated, &g, PyArray_DATA(grad_x),
+                PyArray_DATA(grad_weight), PyArray_DATA(grad_bias), n)
+    need_memory(failed)
 
 
 # --- linear ---------------------------------------------------------------------

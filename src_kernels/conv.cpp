@@ -12,7 +12,9 @@
 //         for each tile of kMR filters: microkernel         registers
 //
 // A tile goes straight into the result where its pixels are whole vectors of one image, and else
-// into memory of the task, from where it is copied when the sum is complete.
+// into memory of the task, from where it is copied when the sum is complete. Where few pixels leave
+// vectors empty, filter_lanes.cpp does the same with filters in the lanes; where packing would take
+// longer than the products, conv_rows.cpp does without.
 #include <cstring>
 
 #include "algorithm.h"
@@ -22,6 +24,7 @@
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
+#include "transpose_matrix.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -204,7 +207,7 @@ class Product {
   }
 
   void activate_block(const Task& task, const Block& block) const {
-    each_stretch(block.pixel, block.count, [&](int64_t offset, int64_t, int64_t length) {
+    each_stretch(conv, block.pixel, block.count, [&](int64_t offset, int64_t, int64_t length) {
       for (int64_t o = 0; o < task.filters; ++o) {
         T* out = filter_out(task, o) + offset;
         activate(kDtype<T>, conv.activation, out, length, out, 1);
@@ -217,7 +220,11 @@ class Product {
   }
 
   void pack_weights(const Task& task, int64_t k, int64_t k_end, T* to) const {
-    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
+    const T* from = conv.weight + task.group * filters * depth;
+    if (conv.turned)
+      return transpose(from + k * filters + task.filter, filters, k_end - k, task.filters, to,
+                       kAPitch<T>);
+    from += task.filter * depth + k;
     for (int64_t o = 0; o < task.filters; ++o, from += depth, to += kAPitch<T>)
       memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
   }
@@ -228,7 +235,7 @@ class Product {
     int64_t depth, elements, count;
     void prefetch(int64_t rows) {
       for (; rows > 0 && count > 0; --rows, --count, from += depth)
-        for (int64_t i = 0; i < elements; i += kLine<T>) __builtin_prefetch(from + i);
+        for (int64_t i = 0; i < elements; i += kLineLength<T>) __builtin_prefetch(from + i);
     }
   };
 
@@ -241,7 +248,7 @@ class Product {
     const int64_t lines_per_tile = ceil_div(lines.count, calls);
     const int64_t rows_per_tile = ceil_div(task.filters, calls);
     WeightRows weights = {conv.weight + (task.group * filters + task.filter) * depth + k_end, depth,
-                          min(kKC, depth - k_end), last ? 0 : task.filters};
+                          min(kKC, depth - k_end), last || conv.turned ? 0 : task.filters};
     for (int p = 0; p < block.panels; ++p) {
       const PanelRange& panel = block.panel[p];
       T* c = memory.c + panel.first;
@@ -266,20 +273,6 @@ class Product {
     }
   }
 
-  // body(offset in a filter's plane of image 0, position, length) for each stretch of the pixels
-  // that is one in the result. `position` counts from the first of them.
-  template <class Body>
-  void each_stretch(int64_t pixel, int64_t count, Body body) const {
-    const int64_t width = contiguous ? plane : g.out_w;
-    for (int64_t position = 0; position < count;) {
-      int64_t image = (pixel + position) / plane, offset = (pixel + position) % plane;
-      int64_t length = min(count - position, width - offset % width);
-      body(image * conv.image + offset / g.out_w * conv.row + offset % g.out_w * conv.column,
-           position, length);
-      position += length;
-    }
-  }
-
   // Copies what the task has in its own memory to the result.
   void deliver(const Task& task, const Block& block, const T* c) const {
     for (int p = 0, next; p < block.panels; p = next) {
@@ -287,7 +280,7 @@ class Product {
       int64_t count = 0;
       for (next = p; next < block.panels && !block.panel[next].whole; ++next)
         count += block.panel[next].count;
-      each_stretch(block.pixel + first, count,
+      each_stretch(conv, block.pixel + first, count,
                    [&](int64_t offset, int64_t position, int64_t length) {
         for (int64_t o = 0; o < task.filters; ++o) {
           const T* from = c + o * kBPitch<T> + first + position;
@@ -320,6 +313,13 @@ int run(const void* x, const void* weight, const void* packed, const void* bias,
         winograd(kDtype<T>, x, weight, packed, bias, g, activation, false, out, threads);
     if (result != kNotFinite) return result;
   }
+  if (algorithm != kDepthwise && is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear(kDtype<T>, x, weight, bias, &seen, out, threads);
+    if (activation != kIdentity)
+      activate(kDtype<T>, activation, out, g.batch * g.filters, out, threads);
+    return kDone;
+  }
   return (algorithm == kDepthwise ? depthwise<T> : convolve<T>)(
       static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(bias), g,
       activation, static_cast<T*>(out), threads);
@@ -344,6 +344,8 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
   const int64_t plane = g.out_h * g.out_w;
   DirectConvolution<T> conv = flattened<T>({nullptr, nullptr, nullptr, nullptr, g.filters * plane,
                                             plane, g.out_w, 1, g, kIdentity});
+  if (rows_pay(conv)) return conv_rows_workspace_bytes(conv, threads);
+  if (filter_lanes_pay(conv)) return filter_lanes_workspace_bytes(conv, threads);
   return Product<T>(conv, threads).workspace_bytes(threads);
 }
 
@@ -352,6 +354,8 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
 template <class T>
 int direct_convolution(const DirectConvolution<T>& conv, int threads) {
   DirectConvolution<T> seen = flattened(conv);
+  if (rows_pay(seen)) return conv_rows(seen, threads);
+  if (filter_lanes_pay(seen)) return filter_lanes(seen, threads);
   return Product<T>(seen, threads).run(threads);
 }
 

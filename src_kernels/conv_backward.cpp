@@ -17,6 +17,7 @@
 #include "depthwise.h"
 #include "direct.h"
 #include "families.h"
+#include "matrix_product.h"
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
@@ -66,7 +67,6 @@ void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns
     const int64_t count = min(strip, channels - c);
     const T* from = weight + (group * filters * channels + c) * taps;
     T* to = turned + (group * channels + c) * filters * kept;
-    if (taps == 1) return transpose(from, channels, filters, count, to, filters);
     const int64_t last = (rows.first + (rows.taps - 1) * rows.step) * g.kernel_w + columns.first +
                          (columns.taps - 1) * columns.step;
     for (int64_t i = 0; i < count; ++i)
@@ -81,10 +81,12 @@ void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns
 template <class T>
 int phase_convolution(const T* grad, const T* weight, const ConvGeometry& g, const Phase& rows,
                       const Phase& columns, T* turned, T* out, int threads) {
-  turn_weights(g, rows, columns, weight, turned, threads);
   DirectConvolution<T> conv{};
   conv.x = grad;
-  conv.weight = turned;
+  // 1x1 filters are right as they lie.
+  conv.turned = g.kernel_h * g.kernel_w == 1;
+  conv.weight = conv.turned ? weight : turned;
+  if (!conv.turned) turn_weights(g, rows, columns, weight, turned, threads);
   conv.out = out + rows.phase * g.width + columns.phase;
   conv.plane = g.height * g.width;
   conv.image = g.channels * conv.plane;
@@ -119,8 +121,14 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
     int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, g, kIdentity, true, out, threads);
     if (result != kNotFinite) return result;
   }
-  T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
-  if (!turned) return kNoMemory;
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_input(kDtype<T>, grad, weight, &seen, out, threads);
+    return kDone;
+  }
+  const int64_t taps = g.kernel_h * g.kernel_w;
+  T* turned = taps > 1 ? shared_elements<T>(g.filters * (g.channels / g.groups) * taps) : nullptr;
+  if (taps > 1 && !turned) return kNoMemory;
   auto row_phase = [&](int64_t phase) {
     return Phase(phase, g.height, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h);
   };
@@ -151,6 +159,19 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
 // double precision.
 constexpr int64_t kChunksPerSum = 32;
 
+// out[i] = the sum over slices of partial[slice, i], in double precision
+template <class T>
+void add_slices(const T* partial, int64_t size, int64_t slices, T* out, int threads) {
+  parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int64_t slice = 0; slice < slices; ++slice)
+        sum += static_cast<double>(partial[slice * size + i]);
+      out[i] = static_cast<T>(sum);
+    }
+  });
+}
+
 template <class T>
 class WeightGradient {
  public:
@@ -177,7 +198,8 @@ class WeightGradient {
       if (memory) run_task(task, memory_of(memory));
       else note(&result, kNoMemory);
     });
-    if (sliced && result == kDone) add_slices(threads);
+    if (sliced && result == kDone)
+      add_slices(partial, g.groups * depth * filters, slices, out, threads);
     return result;
   }
 
@@ -243,16 +265,19 @@ class WeightGradient {
     const int64_t size = g.height * g.width;
     PixelBlock<T> block(g, x + group * channels * size, x + g.batch * g.channels * size,
                         memory.block, kKC);
-    for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
     int64_t summed = 0;
-    const int64_t last = part(chunks, slices, slice + 1);
-    for (int64_t chunk = part(chunks, slices, slice); chunk < last; ++chunk) {
+    const int64_t first = part(chunks, slices, slice), last = part(chunks, slices, slice + 1);
+    const bool in_one = last - first <= kChunksPerSum;
+    if (!in_one)
+      for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
+    for (int64_t chunk = first; chunk < last; ++chunk) {
       const int64_t pixel = chunk * kKC, count = min(kKC, pixels - pixel);
       block.set(pixel, count);
       block.pack(k, k + height, kAPitch<T>, memory.a);
       transpose_grad(group * filters + o, width, pixel, count, memory.b);
       multiply(height, width, count, summed > 0, memory);
-      if (++summed == kChunksPerSum || chunk + 1 == last) {
+      if (in_one) summed = 1;
+      else if (++summed == kChunksPerSum || chunk + 1 == last) {
         for (int64_t i = 0; i < height; ++i)
           for (int64_t j = i * kBPitch<T>; j < i * kBPitch<T> + width; ++j)
             memory.total[j] += static_cast<double>(memory.sum[j]);
@@ -260,10 +285,11 @@ class WeightGradient {
       }
     }
     T* to = partial + ((slice * g.groups + group) * filters + o) * depth + k;
+    if (in_one) return transpose(memory.sum, kBPitch<T>, height, width, to, depth);
     constexpr int64_t line = 8;  // of doubles
-    for (int64_t first = 0; first < width; first += line)
+    for (int64_t begin = 0; begin < width; begin += line)
       for (int64_t j = 0; j < height; ++j)
-        for (int64_t i = first; i < min(width, first + line); ++i)
+        for (int64_t i = begin; i < min(width, begin + line); ++i)
           to[i * depth + j] = static_cast<T>(memory.total[j * kBPitch<T> + i]);
   }
 
@@ -296,18 +322,23 @@ class WeightGradient {
     }
   }
 
-  void add_slices(int threads) const {
-    const int64_t size = g.groups * depth * filters;
-    parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        double sum = 0;
-        for (int64_t slice = 0; slice < slices; ++slice)
-          sum += static_cast<double>(partial[slice * size + i]);
-        out[i] = static_cast<T>(sum);
-      }
-    });
-  }
 };
+
+// The gradient of 1x1 filters is a product as the matrices lie: grad (O x pixels) * x^T (pixels x C).
+template <class T>
+int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+  const int64_t plane = g.out_h * g.out_w, chunks = ceil_div(g.batch * plane, kKC);
+  const int64_t parts = ceil_div(g.filters, kNC<T>) * ceil_div(g.channels, kNR<T>);
+  const int64_t slices = max(ceil_div(chunks, kChunksPerSum), min(ceil_div(8, parts), chunks / 4));
+  T* partial = slices > 1 ? shared_elements<T>(slices * g.filters * g.channels) : out;
+  if (!partial) return kNoMemory;
+  const MatrixProduct<T> product = {g.filters, g.channels, plane, grad, plane, 1, x, 1, plane, nullptr,
+                                    partial, g.batch, g.filters * plane, g.channels * plane, slices};
+  const int result = matrix_product(product, threads);
+  if (slices > 1 && result == kDone)
+    add_slices(partial, g.filters * g.channels, slices, out, threads);
+  return result;
+}
 
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
@@ -319,6 +350,12 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);
     if (result != kNotFinite) return result;
   }
+  if (is_linear(g)) {
+    const LinearGeometry seen = linear_geometry(g);
+    linear_grad_weight(kDtype<T>, grad, x, &seen, out, threads);
+    return kDone;
+  }
+  if (is_pointwise(g)) return pointwise_grad_weight(grad, x, g, out, threads);
   return WeightGradient<T>(grad, x, g, out).run(threads);
 }
 

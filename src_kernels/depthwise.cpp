@@ -14,7 +14,7 @@
 // a stride s, one such sum for each of the s*s phases of the pixels, with the taps that meet them.
 // The weight gradient keeps a few taps' sums in registers, with the same reuse of vectors.
 //
-// Small planes go by depthwise_lanes.cpp.
+// Wide rows go by depthwise_planes.cpp, small planes by depthwise_lanes.cpp.
 #include "depthwise.h"
 
 #include "algorithm.h"
@@ -214,6 +214,7 @@ struct Division {
 
 template <class T>
 int64_t depthwise_workspace_bytes(const ConvGeometry& g, int threads) {
+  if (planes_serve<T>(g)) return 0;
   if (const int64_t bytes = lanes_workspace_bytes<T>(g, threads)) return bytes;
   const Division<T> division(g);
   return (g.kernel_w * 8 + division.elements() * int64_t{sizeof(T)}) *
@@ -224,7 +225,9 @@ template <class T>
 int depthwise(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
               Activation activation, T* out, int threads) {
   const FloatMode mode(kDtype<T>);
-  const int served = lanes_forward(x, weight, bias, g, activation, out, threads);
+  int served = planes_forward(x, weight, bias, g, activation, out, threads);
+  if (served != kNotServed) return served;
+  served = lanes_forward(x, weight, bias, g, activation, out, threads);
   if (served != kNotServed) return served;
   const Division<T> division(g);
   const Strip<T>& strip = division.strip;
@@ -276,7 +279,9 @@ template <class T>
 int depthwise_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out,
                          int threads) {
   const FloatMode mode(kDtype<T>);
-  const int served = lanes_grad_input(grad, weight, g, out, threads);
+  int served = planes_grad_input(grad, weight, g, out, threads);
+  if (served != kNotServed) return served;
+  served = lanes_grad_input(grad, weight, g, out, threads);
   if (served != kNotServed) return served;
   const PhaseAxis down(g.height, g.pad_top, g.stride_h, g.dilation_h, g.kernel_h);
   const PhaseAxis across(g.width, g.pad_left, g.stride_w, g.dilation_w, g.kernel_w);

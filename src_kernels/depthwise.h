@@ -37,4 +37,14 @@ int lanes_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* o
 template <class T>
 int lanes_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads);
 
+
+// depthwise_planes.cpp: the same straight from the planes, without a workspace, asked before those.
+template <class T>
+bool planes_serve(const ConvGeometry& g);
+template <class T>
+int planes_forward(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
+                   Activation activation, T* out, int threads);
+template <class T>
+int planes_grad_input(const T* grad, const T* weight, const ConvGeometry& g, T* out, int threads);
+
 }  // namespace fastdl::FASTDL_ISA

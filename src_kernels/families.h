@@ -22,6 +22,47 @@ int conv2d_grad_input(Dtype, const void* grad, const void* weight, const ConvGeo
 int conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*, int algorithm,
                        void* out, int threads);
 
+// channels_last_conv.cpp
+int channels_last_conv2d(Dtype, const void* x, const void* weight, const void* packed,
+                         const void* bias, const ConvGeometry*, Activation, int algorithm,
+                         void* out, int threads);
+
+// channels_last_backward.cpp
+int channels_last_conv2d_grad_input(Dtype, const void* grad, const void* weight,
+                                    const ConvGeometry*, int algorithm, void* out, int threads);
+int channels_last_conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*,
+                                     int algorithm, void* out, int threads);
+
+// channels_last_pool.cpp
+void channels_last_max_pool2d(Dtype, const void* x, const PoolGeometry*, void* out,
+                              int64_t* indices, int threads);
+bool channels_last_max_pool2d_backward(Dtype, const void* grad, const int64_t* indices,
+                                       int64_t channels, const AdaptiveGeometry*, void* out,
+                                       int threads);
+void channels_last_avg_pool2d(Dtype, const void* x, const PoolGeometry*, bool count_include_pad,
+                              int64_t divisor, void* out, int threads);
+void channels_last_avg_pool2d_backward(Dtype, const void* grad, const PoolGeometry*,
+                                       bool count_include_pad, int64_t divisor, void* out,
+                                       int threads);
+void channels_last_adaptive_avg_pool2d(Dtype, const void* x, int64_t channels,
+                                       const AdaptiveGeometry*, void* out, int threads);
+void channels_last_adaptive_avg_pool2d_backward(Dtype, const void* grad, int64_t channels,
+                                                const AdaptiveGeometry*, void* out, int threads);
+
+// channels_last_norm.cpp
+int channels_last_conv2d_grad_bias(Dtype, const void* grad, const NormGeometry*, void* out,
+                                   int threads);
+int channels_last_batch_norm_train(Dtype, const void* x, const void* weight, const void* bias,
+                                   double eps, const NormGeometry*, Activation, void* out,
+                                   void* mean, void* var, int threads);
+int channels_last_normalize(Dtype, const void* x, const void* mean, const void* var,
+                            const void* weight, const void* bias, double eps,
+                            const NormGeometry*, Activation, void* out, int threads);
+int channels_last_batch_norm_backward(Dtype, const void* grad, const void* x, const void* mean,
+                                      const void* inv_std, const void* weight, bool training,
+                                      const void* y, const NormGeometry*, void* grad_x,
+                                      void* grad_weight, void* grad_bias, int threads);
+
 // columns.cpp
 void im2col(Dtype, const void* x, const ConvGeometry*, void* out, int threads);
 void col2im(Dtype, const void* col, const ConvGeometry*, void* out, int threads);

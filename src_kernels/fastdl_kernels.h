@@ -154,6 +154,46 @@ struct Table {
   double (*multiply_add)(Dtype, int64_t operations, int threads);
   double (*read_bytes)(const void* data, int64_t size, int threads);
   void (*write_bytes)(const void* from, void* to, int64_t size, int threads);
+
+  // channels_last_*.cpp: as their namesakes above, of images that are (N, H, W, C) in memory
+  int (*channels_last_conv2d)(Dtype, const void* x, const void* weight, const void* packed,
+                              const void* bias, const ConvGeometry*, Activation, int algorithm,
+                              void* out, int threads);
+  int (*channels_last_conv2d_grad_input)(Dtype, const void* grad, const void* weight,
+                                         const ConvGeometry*, int algorithm, void* out,
+                                         int threads);
+  int (*channels_last_conv2d_grad_weight)(Dtype, const void* grad, const void* x,
+                                          const ConvGeometry*, int algorithm, void* out,
+                                          int threads);
+  int (*channels_last_conv2d_grad_bias)(Dtype, const void* grad, const NormGeometry*, void* out,
+                                        int threads);
+  void (*channels_last_max_pool2d)(Dtype, const void* x, const PoolGeometry*, void* out,
+                                   int64_t* indices, int threads);
+  bool (*channels_last_max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices,
+                                            int64_t channels, const AdaptiveGeometry*, void* out,
+                                            int threads);
+  void (*channels_last_avg_pool2d)(Dtype, const void* x, const PoolGeometry*,
+                                   bool count_include_pad, int64_t divisor, void* out,
+                                   int threads);
+  void (*channels_last_avg_pool2d_backward)(Dtype, const void* grad, const PoolGeometry*,
+                                            bool count_include_pad, int64_t divisor, void* out,
+                                            int threads);
+  void (*channels_last_adaptive_avg_pool2d)(Dtype, const void* x, int64_t channels,
+                                            const AdaptiveGeometry*, void* out, int threads);
+  void (*channels_last_adaptive_avg_pool2d_backward)(Dtype, const void* grad, int64_t channels,
+                                                     const AdaptiveGeometry*, void* out,
+                                                     int threads);
+  int (*channels_last_batch_norm_train)(Dtype, const void* x, const void* weight, const void* bias,
+                                        double eps, const NormGeometry*, Activation, void* out,
+                                        void* mean, void* var, int threads);
+  int (*channels_last_normalize)(Dtype, const void* x, const void* mean, const void* var,
+                                 const void* weight, const void* bias, double eps,
+                                 const NormGeometry*, Activation, void* out, int threads);
+  int (*channels_last_batch_norm_backward)(Dtype, const void* grad, const void* x,
+                                           const void* mean, const void* inv_std,
+                                           const void* weight, bool training, const void* y,
+                                           const NormGeometry*, void* grad_x, void* grad_weight,
+                                           void* grad_bias, int threads);
 };
 
 // dispatch.cpp: the instruction sets that were built, from the lowest up, and which of them this

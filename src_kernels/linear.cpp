@@ -1,15 +1,21 @@
 // The fully connected layer: y = x W^T + b and its gradients. x is (N, I), W (O, I), y and g (N, O).
 //
-// W is far larger than the rest, and is read from memory (or written to it) once. So nothing is
-// packed, and every loop goes through a few rows of W at a time, along them:
+// Of few rows of x, W is far larger than the rest, and is read from memory (or written to it) once. So
+// nothing is packed, and every loop goes through a few rows of W at a time, along them:
 //
 //   forward       y[n,o]  = sum_i x[n,i] W[o,i]   a tile of 4 rows of W and 3 of x: dot products
 //   grad_input    gx[n,i] = sum_o g[n,o] W[o,i]   16 rows of W are added to a tile of gx
 //   grad_weight   gW[o,i] = sum_n g[n,o] x[n,i]   a tile of gW is summed in registers
 //
+// Of many rows they are products of packed matrices (matrix_product.h).
+//
 // Sums are of partial sums of at most a few hundred terms, which keeps the rounding error of long
 // ones small.
+#include <type_traits>
+
+#include "algorithm.h"
 #include "families.h"
+#include "matrix_product.h"
 #include "parallel.h"
 #include "stream.h"
 #include "vector_math.h"
@@ -22,35 +28,42 @@ constexpr int64_t kGrain = 128 * 1024;  // multiplications that are worth a thre
 
 // --- forward ----------------------------------------------------------------------
 
-// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row.
-constexpr int kRowsW = 4, kRowsX = 3;
+// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row. With one row of
+// x, 8 of W.
+constexpr int kRowsW = 4, kRowsX = 3, kRowsAlone = 8;
 constexpr int64_t kTaskRows = 16;  // rows of W of a task
 constexpr int64_t kDepth = 512;    // terms of a partial sum: a vector has kDepth / lanes of them
 constexpr int64_t kBatch = 128;    // rows of x that meet a row of W while it is in a cache
 
-// sums[w][x] += the dot products of `depth` elements of rows of W and of x.
-template <class T>
-FASTDL_INLINE void dot_tile(const T* const (&w)[kRowsW], const T* const (&x)[kRowsX], int64_t depth,
-                            double (&sums)[kRowsW][kRowsX]) {
-  Vector<T> tile[kRowsW][kRowsX] = {};
+// sums[w][x] += the dot products of `depth` elements of rows of W, of which `count` are there, and of
+// rows of x.
+template <class T, int rows_w, int rows_x>
+FASTDL_INLINE void dot_tile(const T* weight, const T* x, int64_t pitch, int64_t count, int64_t depth,
+                            double (*sums)[kBatch]) {
+  // At an edge the last row takes part more than once, and counts once.
+  const T* w[rows_w];
+  for (int o = 0; o < rows_w; ++o) w[o] = weight + min(o, count - 1) * pitch;
+  Vector<T> tile[rows_w][rows_x] = {};
   auto add = [&](int64_t i, auto loaded) {
-    Vector<T> of_x[kRowsX];
+    Vector<T> of_x[rows_x];
 #pragma GCC unroll 4
-    for (int n = 0; n < kRowsX; ++n) of_x[n] = loaded(x[n] + i);
-#pragma GCC unroll 4
-    for (int o = 0; o < kRowsW; ++o) {
+    for (int n = 0; n < rows_x; ++n) of_x[n] = loaded(x + n * pitch + i);
+#pragma GCC unroll 8
+    for (int o = 0; o < rows_w; ++o) {
       const Vector<T> of_w = loaded(w[o] + i);
 #pragma GCC unroll 4
-      for (int n = 0; n < kRowsX; ++n) tile[o][n] += of_w * of_x[n];
+      for (int n = 0; n < rows_x; ++n) tile[o][n] += of_w * of_x[n];
     }
   };
   int64_t i = 0;
   for (; i + kLanes<T> <= depth; i += kLanes<T>) add(i, [](const T* p) { return load(p); });
   if (i < depth) add(i, [&](const T* p) { return load_part(p, depth - i, T(0)); });
+#pragma GCC unroll 8
+  for (int o = 0; o < rows_w; ++o) {
+    if (o >= count) continue;
 #pragma GCC unroll 4
-  for (int o = 0; o < kRowsW; ++o)
-#pragma GCC unroll 4
-    for (int n = 0; n < kRowsX; ++n) sums[o][n] += horizontal_sum<T>(tile[o][n]);
+    for (int n = 0; n < rows_x; ++n) sums[o][n] += horizontal_sum<T>(tile[o][n]);
+  }
 }
 
 template <class T>
@@ -61,21 +74,28 @@ void forward(const T* x, const T* weight, const T* bias, const LinearGeometry& g
     const int64_t first = task * kTaskRows, rows = min(kTaskRows, O - first);
     for (int64_t start = 0; start < N; start += kBatch) {
       const int64_t batch = min(kBatch, N - start);
-      double sums[kTaskRows][kBatch + kRowsX] = {};
-      for (int64_t i = 0; i < I; i += kDepth)
-        for (int64_t o = 0; o < rows; o += kRowsW)
-          for (int64_t n = 0; n < batch; n += kRowsX) {
-            // At an edge the last row takes part more than once, and counts once.
-            const T *of_w[kRowsW], *of_x[kRowsX];
-            for (int k = 0; k < kRowsW; ++k)
-              of_w[k] = weight + (first + min(o + k, rows - 1)) * I + i;
-            for (int k = 0; k < kRowsX; ++k)
-              of_x[k] = x + (start + min(n + k, batch - 1)) * I + i;
-            double tile[kRowsW][kRowsX] = {};
-            dot_tile(of_w, of_x, min(kDepth, I - i), tile);
-            for (int k = 0; k < kRowsW; ++k)
-              for (int m = 0; m < kRowsX; ++m) sums[o + k][n + m] += tile[k][m];
-          }
+      double sums[kTaskRows][kBatch];
+      for (int64_t o = 0; o < rows; ++o)
+        for (int64_t n = 0; n < batch; ++n) sums[o][n] = 0;
+      for (int64_t i = 0; i < I; i += kDepth) {
+        const int64_t depth = min(kDepth, I - i);
+        const T *of_w = weight + first * I + i, *of_x = x + start * I + i;
+        if (batch == 1) {
+          for (int64_t o = 0; o < rows; o += kRowsAlone)
+            dot_tile<T, kRowsAlone, 1>(of_w + o * I, of_x, I, rows - o, depth, sums + o);
+          continue;
+        }
+        for (int64_t o = 0; o < rows; o += kRowsW) {
+          int64_t n = 0;
+          auto tile = [&](auto rows_x) {
+            auto at = reinterpret_cast<double(*)[kBatch]>(sums[o] + n);
+            dot_tile<T, kRowsW, rows_x.value>(of_w + o * I, of_x + n * I, I, rows - o, depth, at);
+          };
+          for (; n + kRowsX <= batch; n += kRowsX) tile(std::integral_constant<int, kRowsX>{});
+          if (batch - n == 2) tile(std::integral_constant<int, 2>{});
+          if (batch - n == 1) tile(std::integral_constant<int, 1>{});
+        }
+      }
       for (int64_t n = 0; n < batch; ++n)
         for (int64_t o = 0; o < rows; ++o)
           out[(start + n) * O + first + o] =
@@ -87,7 +107,7 @@ void forward(const T* x, const T* weight, const T* bias, const LinearGeometry& g
 // --- gradients ----------------------------------------------------------------------
 
 // A tile: kTile rows of two vectors, summed in registers.
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kTile = 12;
 #elif defined(__AVX2__) || defined(__aarch64__)
 constexpr int kTile = 6;
@@ -205,42 +225,75 @@ int threads_for(const LinearGeometry& g, int threads) {
   return worth_threads(g.batch * g.inputs * g.outputs, kGrain, threads);
 }
 
+// --- many rows -----------------------------------------------------------------------
+
+// Rows of x from which W's packing pays, and in its gradient x's.
+constexpr int64_t kManyRows = 16, kManyTerms = 8;
+
+// Whether the product was computed packed: there must be enough of it, and memory to pack it in.
+template <class T>
+bool packed(const MatrixProduct<T>& product, bool many, int threads) {
+  return many && product.columns > 0 && product.depth > 0 &&
+         matrix_product(product, threads) == kDone;
+}
+
+template <class T>
+void run(const T* x, const T* weight, const T* bias, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.batch, g.outputs, g.inputs, x, g.inputs, 1, weight, 1, g.inputs, bias, out},
+                 g.batch >= kManyRows, threads))
+    forward(x, weight, bias, g, out, threads);
+}
+
+template <class T>
+void run_grad_input(const T* grad, const T* weight, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.batch, g.inputs, g.outputs, grad, g.outputs, 1, weight, g.inputs, 1, nullptr, out},
+                 g.batch >= kManyRows, threads))
+    grad_input(grad, weight, g, out, threads);
+}
+
+template <class T>
+void run_grad_weight(const T* grad, const T* x, const LinearGeometry& g, T* out, int threads) {
+  threads = threads_for(g, threads);
+  if (!packed<T>({g.outputs, g.inputs, g.batch, grad, 1, g.outputs, x, g.inputs, 1, nullptr, out},
+                 g.batch >= kManyTerms, threads))
+    grad_weight(grad, x, g, out, threads);
+}
+
 }  // namespace
 
 void linear(Dtype dtype, const void* x, const void* weight, const void* bias,
             const LinearGeometry* g, void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    forward(static_cast<const float*>(x), static_cast<const float*>(weight),
-            static_cast<const float*>(bias), *g, static_cast<float*>(out), threads);
+    run(static_cast<const float*>(x), static_cast<const float*>(weight),
+        static_cast<const float*>(bias), *g, static_cast<float*>(out), threads);
   else
-    forward(static_cast<const double*>(x), static_cast<const double*>(weight),
-            static_cast<const double*>(bias), *g, static_cast<double*>(out), threads);
+    run(static_cast<const double*>(x), static_cast<const double*>(weight),
+        static_cast<const double*>(bias), *g, static_cast<double*>(out), threads);
 }
 
 void linear_grad_input(Dtype dtype, const void* grad, const void* weight, const LinearGeometry* g,
                        void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    grad_input(static_cast<const float*>(grad), static_cast<const float*>(weight), *g,
-               static_cast<float*>(out), threads);
+    run_grad_input(static_cast<const float*>(grad), static_cast<const float*>(weight), *g,
+                   static_cast<float*>(out), threads);
   else
-    grad_input(static_cast<const double*>(grad), static_cast<const double*>(weight), *g,
-               static_cast<double*>(out), threads);
+    run_grad_input(static_cast<const double*>(grad), static_cast<const double*>(weight), *g,
+                   static_cast<double*>(out), threads);
 }
 
 void linear_grad_weight(Dtype dtype, const void* grad, const void* x, const LinearGeometry* g,
                         void* out, int threads) {
   const FloatMode mode(dtype);
-  threads = threads_for(*g, threads);
   if (dtype == kFloat32)
-    grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
-                static_cast<float*>(out), threads);
+    run_grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
+                    static_cast<float*>(out), threads);
   else
-    grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), *g,
-                static_cast<double*>(out), threads);
+    run_grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), *g,
+                    static_cast<double*>(out), threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

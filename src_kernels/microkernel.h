@@ -9,9 +9,9 @@
 //        |  registers   |             C: summed in registers from zero over at most kKC terms
 //        +--------------+
 //
-// A and B are packed, as rows are: no element changes places. Their pitches are constants, so that
-// every address is one register and a constant; and odd numbers of cache lines, so that rows do not
-// meet in one cache set.
+// A and B are packed. Their pitches are constants, so that every address is one register and a
+// constant; and odd numbers of cache lines, or next to each other, so that rows do not meet in one
+// cache set.
 //
 // A sum over more than kKC terms is a sum of such partial sums, which keeps the rounding error of
 // long sums small (blocked summation).
@@ -23,7 +23,7 @@ namespace fastdl::FASTDL_ISA {
 
 // The tile fills the registers: 28 of 32 with AVX-512 (2 vectors of B and a broadcast beside it),
 // 12 of 16 with AVX2, 8 of 16 without FMA (whose products need registers too).
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kMR = 14, kNRVectors = 2;
 #elif defined(__AVX2__)
 constexpr int kMR = 6, kNRVectors = 2;
@@ -37,7 +37,7 @@ template <class T>
 constexpr int kNR = kNRVectors * kLanes<T>;
 
 template <class T>
-constexpr int kLine = 64 / static_cast<int>(sizeof(T));
+constexpr int kLineLength = 64 / static_cast<int>(sizeof(T));
 
 // Rows of B, and so terms of one running sum: a panel of at most 24 KiB; few enough for the
 // rounding error of one sum.
@@ -47,9 +47,23 @@ template <class T>
 constexpr int kNC = 1024 / static_cast<int>(sizeof(T));
 
 template <class T>
-constexpr int kAPitch = kKC + kLine<T>;
+constexpr int kAPitch = kKC + kLineLength<T>;
 template <class T>
-constexpr int kBPitch = kNC<T> + kLine<T>;
+constexpr int kBPitch = kNC<T> + kLineLength<T>;
+
+// How a packed A and B lie: element (r, k) of A at r * row + k * term, row k of B at k * panel.
+template <class T>
+struct RowsByBlock {  // A: rows; B: a panel of a block
+  static constexpr int row = kAPitch<T>, term = 1, panel = kBPitch<T>;
+};
+template <class T>
+struct RowsByPanel {  // A: rows; B: a panel by itself
+  static constexpr int row = kAPitch<T>, term = 1, panel = kNR<T>;
+};
+template <class T>
+struct BlockByPanel {  // A: columns of a block; B: a panel by itself
+  static constexpr int row = 1, term = kBPitch<T>, panel = kNR<T>;
+};
 
 // What happens to a tile when its sum is done.
 template <class T>
@@ -61,25 +75,8 @@ struct Finish {
 
 // Row r of C starts at c + r * ldc.
 template <class T, int rows, int vectors>
-static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
-                        const Finish<T>& finish) {
-  // C is needed last: ask for it first.
-#pragma GCC unroll 14
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
-  Vector<T> sum[rows][vectors] = {};
-  for (int64_t k = 0; k < depth; ++k, ++a, b += kBPitch<T>) {
-    Vector<T> panel[vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
-#pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-      Vector<T> element = splat(a[r * kAPitch<T>]);
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sum[r][v] += element * panel[v];
-    }
-  }
+FASTDL_INLINE void finish_tile(Vector<T> (&sum)[rows][vectors], T* c, int64_t ldc,
+                               const Finish<T>& finish) {
   // One stage at a time, so that each question is asked once a tile.
   if (finish.accumulate) {
 #pragma GCC unroll 14
@@ -105,34 +102,57 @@ static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc
     for (int v = 0; v < vectors; ++v) store(c + r * ldc + v * kLanes<T>, sum[r][v]);
 }
 
+template <class T, class Layout, int rows, int vectors>
+static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
+                        const Finish<T>& finish) {
+  // C is needed last: ask for it first.
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
+  Vector<T> sum[rows][vectors] = {};
+  for (int64_t k = 0; k < depth; ++k, a += Layout::term, b += Layout::panel) {
+    Vector<T> panel[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      Vector<T> element = splat(a[r * Layout::row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[r][v] += element * panel[v];
+    }
+  }
+  finish_tile<T, rows, vectors>(sum, c, ldc, finish);
+}
+
 template <class T>
 using Microkernel = void (*)(int64_t, const T*, const T*, T*, int64_t, const Finish<T>&);
 
-template <class T, int rows>
+template <class T, class Layout, int rows>
 static constexpr Microkernel<T> microkernel_row[] = {
-    microkernel<T, rows, 1>,
-    microkernel<T, rows, 2>,
+    microkernel<T, Layout, rows, 1>,
+    microkernel<T, Layout, rows, 2>,
 #if defined(__aarch64__)
-    microkernel<T, rows, 3>,
-    microkernel<T, rows, 4>,
+    microkernel<T, Layout, rows, 3>,
+    microkernel<T, Layout, rows, 4>,
 #endif
 };
 
 // The microkernel of a tile of rows (1 to kMR) by vectors (1 to kNRVectors).
-template <class T, int most_rows = kMR>
+template <class T, class Layout = RowsByBlock<T>, int most_rows = kMR>
 FASTDL_INLINE Microkernel<T> choose_microkernel(int rows, int vectors) {
   if constexpr (most_rows > 1)
-    if (rows < most_rows) return choose_microkernel<T, most_rows - 1>(rows, vectors);
-  return microkernel_row<T, most_rows>[vectors - 1];
+    if (rows < most_rows) return choose_microkernel<T, Layout, most_rows - 1>(rows, vectors);
+  return microkernel_row<T, Layout, most_rows>[vectors - 1];
 }
 
-// `size` rows divided into tiles of at most kMR, as even as can be.
+// `size` rows divided into tiles of at most `most`, as even as can be.
 struct Tiles {
   int64_t count;
   int least;
   int64_t larger;  // so many of the tiles have a row more
-  explicit Tiles(int64_t size)
-      : count((size - 1) / kMR + 1), least(static_cast<int>(size / count)), larger(size % count) {}
+  explicit Tiles(int64_t size, int most = kMR)
+      : count((size - 1) / most + 1), least(static_cast<int>(size / count)), larger(size % count) {}
   int rows(int64_t tile) const { return least + (tile < larger); }
 };
 

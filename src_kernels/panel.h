@@ -131,7 +131,7 @@ class PixelBlock {
       for (; lines > 0 && channel < last; --lines) {
         const Stretch& stretch = block->stretches[index];
         __builtin_prefetch(block->group + channel * block->g.height * block->g.width +
-                           stretch.offset + line * kLine<T>);
+                           stretch.offset + line * kLineLength<T>);
         if (++line < stretch.lines) continue;
         line = 0;
         if (++index < block->stretch_count) continue;
@@ -193,7 +193,7 @@ class PixelBlock {
   }
 
   void add_stretch(int64_t offset, int64_t length) {
-    if (length > 0) stretches[stretch_count++] = {offset, length / kLine<T> + 1};
+    if (length > 0) stretches[stretch_count++] = {offset, length / kLineLength<T> + 1};
   }
 
   void set_stretches() {

@@ -44,6 +44,19 @@ const Table table = {
     multiply_add,
     read_bytes,
     write_bytes,
+    channels_last_conv2d,
+    channels_last_conv2d_grad_input,
+    channels_last_conv2d_grad_weight,
+    channels_last_conv2d_grad_bias,
+    channels_last_max_pool2d,
+    channels_last_max_pool2d_backward,
+    channels_last_avg_pool2d,
+    channels_last_avg_pool2d_backward,
+    channels_last_adaptive_avg_pool2d,
+    channels_last_adaptive_avg_pool2d_backward,
+    channels_last_batch_norm_train,
+    channels_last_normalize,
+    channels_last_batch_norm_backward,
 };
 
 }  // namespace fastdl::FASTDL_ISA

@@ -24,9 +24,41 @@ FASTDL_INLINE void exchange(Vector<T>& a, Vector<T>& b, std::integer_sequence<in
   a = first;
 }
 
+#if defined(__clang__) || __GNUC__ >= 12
+// Four rows: each block of four lanes turned over, by interleaving and by pairs, a shuffle each.
+template <class T, int... lane>
+FASTDL_INLINE void turn_fours(Vector<T>& a, Vector<T>& b, Vector<T>& c, Vector<T>& d,
+                              std::integer_sequence<int, lane...>) {
+  constexpr int lanes = kLanes<T>;
+  // a0 b0 a1 b1, a2 b2 a3 b3 of each block; then ab0 cd0, ab1 cd1.
+  constexpr auto interleaved = [](int i, int half) {
+    return i / 4 * 4 + half * 2 + i % 4 / 2 + i % 2 * lanes;
+  };
+  constexpr auto paired = [](int i, int half) { return i / 4 * 4 + half * 2 + i % 2 + i % 4 / 2 * lanes; };
+  const Vector<T> ab = __builtin_shufflevector(a, b, interleaved(lane, 0)...);
+  const Vector<T> ab2 = __builtin_shufflevector(a, b, interleaved(lane, 1)...);
+  const Vector<T> cd = __builtin_shufflevector(c, d, interleaved(lane, 0)...);
+  const Vector<T> cd2 = __builtin_shufflevector(c, d, interleaved(lane, 1)...);
+  a = __builtin_shufflevector(ab, cd, paired(lane, 0)...);
+  b = __builtin_shufflevector(ab, cd, paired(lane, 1)...);
+  c = __builtin_shufflevector(ab2, cd2, paired(lane, 0)...);
+  d = __builtin_shufflevector(ab2, cd2, paired(lane, 1)...);
+}
+template <class T, int... four>
+FASTDL_INLINE void turn_all_fours(Vector<T> (&v)[kLanes<T>], std::integer_sequence<int, four...>) {
+  (turn_fours<T>(v[4 * four], v[4 * four + 1], v[4 * four + 2], v[4 * four + 3],
+                 std::make_integer_sequence<int, kLanes<T>>{}),
+   ...);
+}
+#endif
+
 // A fold, not a loop: what is not unrolled from the start would go through memory.
 template <class T, int size, int... pair>
 FASTDL_INLINE void exchange_all(Vector<T> (&v)[kLanes<T>], std::integer_sequence<int, pair...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+  if constexpr (size == 2)
+    return turn_all_fours<T>(v, std::make_integer_sequence<int, kLanes<T> / 4>{});
+#endif
   (exchange<T, size>(v[pair / size * 2 * size + pair % size],
                      v[pair / size * 2 * size + pair % size + size],
                      std::make_integer_sequence<int, kLanes<T>>{}),

@@ -12,6 +12,10 @@ every output:
 - Outputs are C-contiguous, aligned, writable and share no memory with an
   input (the elementwise kernels may get ``out is x``). They come
   uninitialised, and the backend writes every element.
+- A kernel that the backend names in ``CHANNELS_LAST`` may get images that are
+  channels-last instead, (N,C,H,W) as seen and (N,H,W,C) in memory without gaps:
+  then all of the call's four-dimensional inputs and outputs but weights are.
+  Batch norm's stay (N,C,H,W) then, where they else are (N,C,S).
 - The result depends on nothing but the arguments: the same call gives the same
   bits whatever the number of threads.
 
@@ -76,6 +80,9 @@ class Backend(Protocol):
 
     #: Whether inputs must come C-contiguous and aligned.
     DENSE: bool
+    #: The kernels that serve channels-last images as they lie. The three gradients of conv2d stand
+    #: here together or not at all.
+    CHANNELS_LAST: frozenset[str]
     #: The public conv2d's arguments without ``backend``, unchecked: its result where they are known
     #: to need no check, else None. And what makes them known, once they passed: the same without
     #: bias and out, and their geometry. None where a backend has no such thing.

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 
 from ..backends import registry
 from ..backends.table import Array, Backend
-from .inputs import check_shape, dense, floats
-from .outputs import deliver, elementwise_output, empty
+from .inputs import check_shape, floats
+from .layout import image, in_memory_order, memory_order
+from .outputs import deliver, elementwise_output, empty_image
 
 
 def relu(x: ArrayLike, *, out: Array | None = None, backend: str | None = None) -> Array:
@@ -224,9 +225,10 @@ def _forward(
     kernels: Backend, kernel: Callable[[Array, Array], None], x: ArrayLike, out: Array | None
 ) -> Array:
     x = floats("x", x)
-    target = elementwise_output(out, x)
-    kernel(dense(kernels, x), target)
-    return deliver(target, out)
+    order = memory_order(x)
+    target = elementwise_output(out, x, order=order)
+    kernel(in_memory_order(image(kernels, x, order), order), in_memory_order(target, order))
+    return deliver(target, out, order)
 
 
 def _backward(
@@ -240,6 +242,11 @@ def _backward(
     grad = floats("grad", grad)
     saved = floats(name, saved, grad.dtype)
     check_shape(name, saved, grad.shape)
-    target = empty(grad.shape, grad.dtype, grad)
-    kernel(dense(kernels, grad), dense(kernels, saved), target)
+    order = memory_order(grad)
+    target = empty_image(grad.shape, grad.dtype, grad, order)
+    kernel(
+        in_memory_order(image(kernels, grad, order), order),
+        in_memory_order(image(kernels, saved, order), order),
+        in_memory_order(target, order),
+    )
     return target

@@ -9,8 +9,9 @@ from ..backends.table import Array
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Pair, Shape, integer, rank4
 from .arguments import image_shape
-from .inputs import check_rank, check_shape, dense, floats
-from .outputs import deliver, empty, output
+from .inputs import check_rank, check_shape, floats
+from .layout import image, order_of
+from .outputs import deliver, empty_image, output
 
 
 def adaptive_avg_pool2d(
@@ -62,9 +63,10 @@ def adaptive_avg_pool2d(
     """
     kernels = registry.get(backend, x)
     x = floats("x", x)
-    target = output(out, pooled_shape(x.shape, output_size), x, x=x)
-    kernels.adaptive_avg_pool2d(dense(kernels, x), target)
-    return deliver(target, out)
+    order = order_of(kernels, "adaptive_avg_pool2d", x)
+    target = output(out, pooled_shape(x.shape, output_size), x, order, x=x)
+    kernels.adaptive_avg_pool2d(image(kernels, x, order), target)
+    return deliver(target, out, order)
 
 
 def adaptive_avg_pool2d_backward(
@@ -109,9 +111,10 @@ def adaptive_avg_pool2d_backward(
     check_rank("grad", grad, 4, "(N, C, OH, OW)")
     _check_pixels("grad", grad.shape)
     check_shape("grad", grad, (*shape[:2], *grad.shape[2:]))
-    target = empty(shape, grad.dtype, grad)
-    kernels.adaptive_avg_pool2d_backward(dense(kernels, grad), target)
-    return target
+    order = order_of(kernels, "adaptive_avg_pool2d_backward", grad)
+    target = empty_image(shape, grad.dtype, grad, order)
+    kernels.adaptive_avg_pool2d_backward(image(kernels, grad, order), target)
+    return deliver(target, None, order)
 
 
 def global_avg_pool2d(

@@ -8,8 +8,9 @@ from ..backends import registry
 from ..backends.table import Array
 from ..geometry import IntPair, integer, pool_geometry
 from .arguments import image_shape
-from .inputs import check_shape, dense, floats
-from .outputs import deliver, empty, output
+from .inputs import check_shape, floats
+from .layout import image, order_of
+from .outputs import deliver, empty_image, output
 
 
 def avg_pool2d(
@@ -79,9 +80,10 @@ def avg_pool2d(
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode)
     divisor = _divisor(divisor_override)
-    target = output(out, geometry.out_shape, x, x=x)
-    kernels.avg_pool2d(dense(kernels, x), geometry, bool(count_include_pad), divisor, target)
-    return deliver(target, out)
+    order = order_of(kernels, "avg_pool2d", x)
+    target = output(out, geometry.out_shape, x, order, x=x)
+    kernels.avg_pool2d(image(kernels, x, order), geometry, bool(count_include_pad), divisor, target)
+    return deliver(target, out, order)
 
 
 def avg_pool2d_backward(
@@ -137,11 +139,12 @@ def avg_pool2d_backward(
     geometry = pool_geometry(shape, kernel_size, stride, padding, 1, ceil_mode)
     divisor = _divisor(divisor_override)
     check_shape("grad", grad, geometry.out_shape)
-    target = empty(shape, grad.dtype, grad)
+    order = order_of(kernels, "avg_pool2d_backward", grad)
+    target = empty_image(shape, grad.dtype, grad, order)
     kernels.avg_pool2d_backward(
-        dense(kernels, grad), geometry, bool(count_include_pad), divisor, target
+        image(kernels, grad, order), geometry, bool(count_include_pad), divisor, target
     )
-    return target
+    return deliver(target, None, order)
 
 
 def _divisor(value: int | None) -> int | None:

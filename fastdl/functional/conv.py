@@ -9,7 +9,8 @@ from ..backends.table import Activation, Algorithm, Array
 from ..geometry import IntPair, Padding, conv_geometry
 from .arguments import check_activation, check_algorithm, check_needs
 from .inputs import check_shape, dense, floats, optional_floats
-from .outputs import deliver, empty, output
+from .layout import image, order_of
+from .outputs import deliver, empty, empty_image, output
 
 
 def conv2d(
@@ -110,13 +111,14 @@ def conv2d(
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     bias = optional_floats("bias", bias, x.dtype, (geometry.filters,))
     check_algorithm(algorithm, kernels, geometry, x.dtype)
-    target = output(out, geometry.out_shape, x, x=x, weight=weight, bias=bias)
+    order = order_of(kernels, "conv2d", x)
+    target = output(out, geometry.out_shape, x, order, x=x, weight=weight, bias=bias)
     if kernels.remember_conv2d is not None:
         kernels.remember_conv2d(
             x, weight, stride, padding, dilation, groups, activation, algorithm, geometry
         )
     kernels.conv2d(
-        dense(kernels, x),
+        image(kernels, x, order),
         dense(kernels, weight),
         dense(kernels, bias),
         geometry,
@@ -124,7 +126,7 @@ def conv2d(
         target,
         algorithm,
     )
-    return deliver(target, out)
+    return deliver(target, out, order)
 
 
 def conv2d_backward(
@@ -195,14 +197,16 @@ def conv2d_backward(
     geometry = conv_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     check_shape("grad", grad, geometry.out_shape)
     check_algorithm(algorithm, kernels, geometry, grad.dtype)
-    grad = dense(kernels, grad)
+    order = order_of(kernels, "conv2d_grad_input", x)
+    grad = image(kernels, grad, order)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype, grad)
+        grad_x = empty_image(x.shape, grad.dtype, grad, order)
         kernels.conv2d_grad_input(grad, dense(kernels, weight), geometry, grad_x, algorithm)
+        grad_x = deliver(grad_x, None, order)
     if needs[1]:
         grad_weight = empty(weight.shape, grad.dtype, grad)
-        kernels.conv2d_grad_weight(grad, dense(kernels, x), geometry, grad_weight, algorithm)
+        kernels.conv2d_grad_weight(grad, image(kernels, x, order), geometry, grad_weight, algorithm)
     if needs[2]:
         grad_bias = empty((geometry.filters,), grad.dtype, grad)
         kernels.conv2d_grad_bias(grad, grad_bias)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..backends import registry
-from ..backends.table import Array
+from ..backends.table import Array, Backend
 from ..errors import DTypeError
 from ..geometry import Shape
 from . import on_device
 from .arguments import real
-from .inputs import booleans, dense, floats
-from .outputs import deliver, elementwise_output, empty
+from .inputs import booleans, floats
+from .layout import Order, image, in_memory_order, memory_order
+from .outputs import deliver, elementwise_output, empty_image
 
 #: What `numpy.random.default_rng` takes.
 Rng = np.random.Generator | int | None
@@ -108,14 +109,15 @@ def dropout(
     if on_device.is_device(x):
         result, mask = on_device.dropout(x, p, bool(training), scale(p), generator, out)
         return (result, mask) if return_mask else result
-    target = elementwise_output(out, x)
+    order = memory_order(x)
+    target = elementwise_output(out, x, order=order)
     if training:
-        mask = draw(generator, x.shape, p)
-        kernels.dropout(dense(kernels, x), mask, scale(p), target)
+        mask = image(kernels, draw(generator, x.shape, p), order)
+        _apply(kernels, x, mask, p, target, order)
     else:
         mask = np.ones(x.shape, np.bool_)
         np.copyto(target, x)
-    result = deliver(target, out)
+    result = deliver(target, out, order)
     return (result, mask) if return_mask else result
 
 
@@ -156,9 +158,21 @@ def dropout_backward(
     p = real("p", p, 0, 1)
     grad = floats("grad", grad)
     mask = booleans("mask", mask, grad.shape)
-    target = empty(grad.shape, grad.dtype, grad)
-    kernels.dropout(dense(kernels, grad), dense(kernels, mask), scale(p), target)
+    order = memory_order(grad)
+    target = empty_image(grad.shape, grad.dtype, grad, order)
+    _apply(kernels, grad, mask, p, target, order)
     return target
+
+
+def _apply(
+    kernels: Backend, x: Array, mask: NDArray[np.bool_], p: float, target: Array, order: Order
+) -> None:
+    kernels.dropout(
+        in_memory_order(image(kernels, x, order), order),
+        in_memory_order(image(kernels, mask, order), order),
+        scale(p),
+        in_memory_order(target, order),
+    )
 
 
 def draw(generator: np.random.Generator, shape: Shape, p: float) -> NDArray[np.bool_]:

@@ -11,9 +11,10 @@ from ..backends.table import Array
 from ..geometry import IntPair, pool_geometry
 from . import on_device
 from .arguments import image_shape
-from .inputs import INT64, check_range, check_rank, check_shape, dense, floats, integers
+from .inputs import INT64, check_range, check_rank, check_shape, floats, integers
+from .layout import image, order_of
 from .on_device import is_device
-from .outputs import deliver, empty, output
+from .outputs import deliver, empty_image, output
 
 
 @overload
@@ -110,13 +111,12 @@ def max_pool2d(
     kernels = registry.get(backend, x)
     x = floats("x", x)
     geometry = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    target = output(out, geometry.out_shape, x, x=x)
-    indices = empty(geometry.out_shape, INT64, x) if return_indices else None
-    kernels.max_pool2d(dense(kernels, x), geometry, target, indices)
-    if indices is not None and is_device(indices):
-        indices.below = geometry.height * geometry.width  # type: ignore[attr-defined]
-    result = deliver(target, out)
-    return result if indices is None else (result, indices)
+    order = order_of(kernels, "max_pool2d", x)
+    target = output(out, geometry.out_shape, x, order, x=x)
+    indices = empty_image(geometry.out_shape, INT64, x, order) if return_indices else None
+    kernels.max_pool2d(image(kernels, x, order), geometry, target, indices)
+    result = deliver(target, out, order)
+    return result if indices is None else (result, deliver(indices, None, order))
 
 
 def max_pool2d_backward(
@@ -177,7 +177,10 @@ def max_pool2d_backward(
     indices = integers("indices", indices, grad.shape, INT64)
     if is_device(indices):
         on_device.check_range("indices", indices, shape[2] * shape[3])
-    target = empty(shape, grad.dtype, grad)
-    if not kernels.max_pool2d_backward(dense(kernels, grad), dense(kernels, indices), target):
+    order = order_of(kernels, "max_pool2d_backward", grad)
+    target = empty_image(shape, grad.dtype, grad, order)
+    if not kernels.max_pool2d_backward(
+        image(kernels, grad, order), image(kernels, indices, order), target
+    ):
         check_range("indices", indices, shape[2] * shape[3])
-    return target
+    return deliver(target, None, order)

@@ -16,7 +16,8 @@ from ..geometry import Shape
 from . import on_device
 from .arguments import check_activation, real
 from .inputs import check_shape, dense, floats, optional_floats, shaped_floats
-from .outputs import deliver, empty, output, overlap
+from .layout import PIXELS, Order, image, order_of
+from .outputs import deliver, empty, empty_image, output, overlap
 
 
 @overload
@@ -153,11 +154,12 @@ def batch_norm(
     else:
         running_mean = mean = shaped_floats("running_mean", running_mean, x.dtype, channels)
         running_var = var = shaped_floats("running_var", running_var, x.dtype, channels)
+    order = order_of(kernels, "batch_norm_train" if training else "normalize", x)
     target = output(
-        out, x.shape, x,
+        out, x.shape, x, order,
         x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
     )  # fmt: skip
-    data, result = dense(kernels, x).reshape(flat), target.reshape(flat)
+    data, result = _flat(image(kernels, x, order), flat, order), _flat(target, flat, order)
     if not training:
         kernels.normalize(
             data, dense(kernels, mean), dense(kernels, var), dense(kernels, weight),
@@ -174,7 +176,7 @@ def batch_norm(
         )
     else:
         mean = inv_std = np.full(channels, np.nan, x.dtype)
-    delivered = deliver(target, out)
+    delivered = deliver(target, out, order)
     return (delivered, mean.copy(), inv_std) if return_stats else delivered
 
 
@@ -251,27 +253,28 @@ def batch_norm_backward(
     mean = shaped_floats("mean", mean, grad.dtype, channels)
     inv_std = shaped_floats("inv_std", inv_std, grad.dtype, channels)
     weight = optional_floats("weight", weight, grad.dtype, channels)
+    order = order_of(kernels, "batch_norm_backward", grad)
     if y is not None:
         y = floats("y", y, grad.dtype)
         check_shape("y", y, grad.shape)
-        y = dense(kernels, y).reshape(flat)
-    grad_x = empty(grad.shape, grad.dtype, grad)
+        y = _flat(image(kernels, y, order), flat, order)
+    grad_x = empty_image(grad.shape, grad.dtype, grad, order)
     if not grad.size:
         return grad_x, np.zeros(channels, grad.dtype), np.zeros(channels, grad.dtype)
     grad_weight, grad_bias = (empty(channels, grad.dtype, grad) for _ in range(2))
     kernels.batch_norm_backward(
-        dense(kernels, grad).reshape(flat),
-        dense(kernels, x).reshape(flat),
+        _flat(image(kernels, grad, order), flat, order),
+        _flat(image(kernels, x, order), flat, order),
         dense(kernels, mean),
         dense(kernels, inv_std),
         dense(kernels, weight),
         bool(training),
         y,
-        grad_x.reshape(flat),
+        _flat(grad_x, flat, order),
         grad_weight,
         grad_bias,
     )
-    return grad_x, grad_weight, grad_bias
+    return deliver(grad_x, None, order), grad_weight, grad_bias
 
 
 def _flat_shape(name: str, array: Array) -> Shape:
@@ -281,6 +284,11 @@ def _flat_shape(name: str, array: Array) -> Shape:
             f"{name} must have 2 or more dimensions (N, C, ...), got shape {array.shape}"
         )
     return (array.shape[0], array.shape[1], prod(array.shape[2:]))
+
+
+def _flat(array: Array, flat: Shape, order: Order) -> Array:
+    """As (N, C, S), where the order lets that be a view."""
+    return array if order is PIXELS else array.reshape(flat)
 
 
 def _updatable(name: str, value: Any, dtype: np.dtype[Any], shape: Shape) -> Array | None:

@@ -9,7 +9,8 @@ from ..backends import registry
 from ..backends.table import Activation, Algorithm, Array
 from ..geometry import IntPair, Padding, Shape, conv_geometry
 from .arguments import check_activation, check_algorithm, image_shape
-from .inputs import dense, floats, optional_floats, shaped_floats
+from .inputs import floats, optional_floats, shaped_floats
+from .layout import image, order_of
 from .outputs import deliver, output
 
 
@@ -147,9 +148,10 @@ class Conv2dPlan:
         if result is not None:
             return result
         x = shaped_floats("x", x, self.dtype, self.shape_x)
-        target = output(out, self.shape_out, x, x=x)
-        prepared.run(dense(self._kernels, x), target)
-        return deliver(target, out)
+        order = order_of(self._kernels, "conv2d", x)
+        target = output(out, self.shape_out, x, order, x=x)
+        prepared.run(image(self._kernels, x, order), target)
+        return deliver(target, out, order)
 
     def serves(self, x_shape: Shape) -> bool:
         """Whether images of this shape, on the backend that a call now takes, are this plan's."""

@@ -14,7 +14,8 @@ from ..geometry import IntPair, conv_transpose_geometry
 from . import on_device
 from .arguments import check_needs
 from .inputs import check_shape, dense, floats, optional_floats
-from .outputs import deliver, empty, output
+from .layout import image, order_of
+from .outputs import deliver, empty, empty_image, output
 
 
 def conv_transpose2d(
@@ -91,13 +92,14 @@ def conv_transpose2d(
         x.shape, weight.shape, stride, padding, output_padding, groups, dilation
     )
     bias = optional_floats("bias", bias, x.dtype, (geometry.channels,))
-    target = output(out, geometry.x_shape, x, x=x, weight=weight, bias=bias)
-    kernels.conv2d_grad_input(dense(kernels, x), dense(kernels, weight), geometry, target)
+    order = order_of(kernels, "conv2d_grad_input", x)
+    target = output(out, geometry.x_shape, x, order, x=x, weight=weight, bias=bias)
+    kernels.conv2d_grad_input(image(kernels, x, order), dense(kernels, weight), geometry, target)
     if bias is not None and on_device.is_device(target):
         on_device.add_channels(target, bias)
     elif bias is not None:
         target += bias[:, None, None]
-    return deliver(target, out)
+    return deliver(target, out, order)
 
 
 def conv_transpose2d_backward(
@@ -162,14 +164,16 @@ def conv_transpose2d_backward(
         x.shape, weight.shape, stride, padding, output_padding, groups, dilation
     )
     check_shape("grad", grad, geometry.x_shape)
-    grad = dense(kernels, grad)
+    order = order_of(kernels, "conv2d_grad_input", x)
+    grad = image(kernels, grad, order)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = empty(x.shape, grad.dtype, grad)
+        grad_x = empty_image(x.shape, grad.dtype, grad, order)
         kernels.conv2d(grad, dense(kernels, weight), None, geometry, None, grad_x)
+        grad_x = deliver(grad_x, None, order)
     if needs[1]:
         grad_weight = empty(weight.shape, grad.dtype, grad)
-        kernels.conv2d_grad_weight(dense(kernels, x), grad, geometry, grad_weight)
+        kernels.conv2d_grad_weight(image(kernels, x, order), grad, geometry, grad_weight)
     if needs[2]:
         grad_bias = empty((geometry.channels,), grad.dtype, grad)
         kernels.conv2d_grad_bias(grad, grad_bias)

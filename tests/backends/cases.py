@@ -133,6 +133,15 @@ LARGE_CONV = [
         Conv((2, 3, 9, width), (3, 1, 5, 5), stride, padding=2, groups=3)
         for width, stride in product((3, 13, 27, 29, 55), (1, 2, (1, 2), (2, 1), 3))
     ),
+    # Straight from the planes: rows of every length, beyond two vectors; windows over every edge.
+    *(
+        Conv((1, 3, height, width), (3, 1, kernel, kernel), stride, kernel // 2, groups=3)
+        for kernel, height in ((3, 9), (5, 13), (7, 8))
+        for stride, width in ((1, 35), (1, 50), (2, 70), (2, 95))
+    ),
+    Conv((1, 2, 8, 43), (2, 1, 3, 3), padding=((0, 2), (2, 0)), groups=2),
+    Conv((1, 2, 7, 62), (2, 1, 5, 5), padding=((5, 9), (1, 5)), groups=2),
+    Conv((1, 2, 3, 80), (2, 1, 7, 7), stride=2, padding=((6, 0), (1, 6)), groups=2),
     Conv((1, 2, 90, 101), (2, 1, 3, 3), padding=1, groups=2),
     Conv((1, 2, 131, 150), (4, 1, 5, 5), stride=2, padding=2, groups=2),
     Conv((1, 24, 322, 318), (24, 1, 3, 3), padding=1, groups=24),

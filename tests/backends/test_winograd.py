@@ -99,10 +99,10 @@ def test_any_shape(
     x, weight, bias = case.arrays(np.float32)
     options = {**case.options, "activation": activation}
     out = fastdl.conv2d(x, weight, bias, **options, **chosen)
-    # No activation is steeper than 1, so that the sum's error is the most that it leaves.
-    sums = truth(fastdl.conv2d, x, weight, bias, **case.options)
+    # No activation is steeper than 1, so that the sum's error is the most that it leaves. It is
+    # measured against the usual size of a sum of normal numbers: a few may all be near 0.
     error = np.linalg.norm(out - truth(fastdl.conv2d, x, weight, bias, **options))
-    assert error <= TOLERANCE[np.float32] * np.linalg.norm(sums)
+    assert error <= TOLERANCE[np.float32] * np.sqrt(out.size * (weight[0].size + 1))
 
 
 def test_gradients(chosen: dict[str, Any]) -> None:

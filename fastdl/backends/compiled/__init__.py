@@ -49,10 +49,28 @@ from ._kernels import (
 )
 
 DENSE = True
+CHANNELS_LAST = frozenset(
+    {
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool2d_backward",
+        "avg_pool2d",
+        "avg_pool2d_backward",
+        "batch_norm_backward",
+        "batch_norm_train",
+        "conv2d",
+        "conv2d_grad_bias",
+        "conv2d_grad_input",
+        "conv2d_grad_weight",
+        "max_pool2d",
+        "max_pool2d_backward",
+        "normalize",
+    }
+)
 
 isa.select_isa(os.environ.get("FASTDL_ISA") or isa.supported_isas()[-1], source="FASTDL_ISA")
 
 __all__ = [
+    "CHANNELS_LAST",
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",

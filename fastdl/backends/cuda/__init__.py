@@ -38,12 +38,14 @@ from .pooling import (
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
 DENSE = True
+CHANNELS_LAST: frozenset[str] = frozenset()
 
 conv2d_bytes = untold_bytes
 conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
 
 __all__ = [
+    "CHANNELS_LAST",
     "DENSE",
     "DeviceArray",
     "adaptive_avg_pool2d",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 from numba import cuda
 
 from ...errors import DeviceError, DeviceMemoryError, DTypeError, ShapeError
+from ...geometry import PoolGeometry
 from .. import gpu
 from . import dlpack, memory
 from .target import SIMULATED
@@ -61,6 +62,8 @@ class DeviceArray:
         The stream (its CUstream handle) on which its value is made; 0 is the default one.
     below : int or None
         Of integers: all are known to be at least 0 and below it.
+    windows : PoolGeometry or None
+        Of a max pool's indices: the windows in which they were found.
     """
 
     __array_priority__ = 100.0
@@ -75,6 +78,7 @@ class DeviceArray:
         self.dtype: np.dtype[Any] = np.dtype(data.dtype)
         self._writeable = writeable
         self.below: int | None = None
+        self.windows: PoolGeometry | None = None
         self._chunk: memory.Chunk | None = None
         self._flat: Any = None
 
@@ -105,8 +109,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        if self._chunk is not None:
-            self._chunk.exported = True
+        self._give_away()
         # Version 3 wants 1 for the default stream, as 0 is ambiguous.
         return {
             "shape": self.shape,
@@ -121,10 +124,7 @@ class DeviceArray:
     def flat(self) -> Any:
         """Numba's view of all elements as one row, which is what kernels take."""
         if self._flat is None:
-            if self.size >= 2**31:
-                raise ShapeError(
-                    f"an array on a GPU must have fewer than 2**31 elements, got shape {self.shape}"
-                )
+            check_size("an array on a GPU", self)
             data = self.data if self.ndim == 1 else self.data.reshape(self.size)
             self._flat = data.view(np.uint8) if self.dtype == np.bool_ else data
         return self._flat
@@ -144,8 +144,7 @@ class DeviceArray:
         if dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"the array is on GPU {self.device}; fastdl.to_host copies it")
         array = self.copy() if copy else self
-        if array._chunk is not None:
-            array._chunk.exported = True
+        array._give_away()
         if stream != -1:
             with on(self.device):
                 join(0 if stream in (None, 1) else int(stream), array.stream)
@@ -210,11 +209,22 @@ class DeviceArray:
                 f"an array of shape {self.shape} and {self.dtype} cannot take one of shape "
                 f"{value.shape} and {value.dtype}"
             )
+        self._forget_values()
         if self.size:
-            with on(self.device):
-                source = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
-                data = source if isinstance(source, np.ndarray) else viewed(source).data
+            host = isinstance(value, np.ndarray)
+            source = np.ascontiguousarray(value) if host else viewed(value)
+            with in_order(self, [] if host else [source]):
+                data = source if host else source.data
                 self.data.copy_to_device(data, stream=stream_of(self.stream))
+
+    def _give_away(self) -> None:
+        """Another library may keep the memory, and write to it."""
+        if self._chunk is not None:
+            self._chunk.exported = True
+        self._forget_values()
+
+    def _forget_values(self) -> None:
+        self.below = self.windows = None
 
     def _view(self, data: Any) -> DeviceArray:
         """``data``, which is a part or all of this array's memory."""
@@ -227,6 +237,15 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"<DeviceArray {self.shape} {self.dtype} on GPU {self.device}>"
+
+
+def check_size(name: str, array: Any) -> None:
+    """Refuse what an int32 cannot count; a tile may reach a little beyond the last element."""
+    if array.size > 2**31 - 2**10:
+        raise ShapeError(
+            f"{name} must have at most 2**31 - 2**10 elements on the cuda backend, "
+            f"got shape {array.shape}"
+        )
 
 
 def viewed(value: Any) -> DeviceArray:
@@ -315,11 +334,6 @@ def empty(shape: Shape, dtype: Any, like: DeviceArray | Place | None = None) -> 
     array = DeviceArray(data, device, stream)
     array._chunk = chunk
     return array
-
-
-def zeros_like(array: DeviceArray) -> DeviceArray:
-    """Zeros, shaped as ``array`` and where it is."""
-    return to_device(np.zeros(array.shape, array.dtype), array.device)
 
 
 def to_device(array: Any, device: int | None = None) -> DeviceArray:
@@ -416,6 +430,21 @@ def join(later: int, earlier: int) -> None:
         event = cuda.event(timing=False) if not SIMULATED else cuda.event()
         event.record(stream_of(earlier))
         event.wait(stream_of(later))
+
+
+@contextmanager
+def in_order(first: DeviceArray, others: Iterable[DeviceArray]) -> Iterator[None]:
+    """What is started inside, on ``first``'s GPU and stream, waits for the others' streams.
+
+    And what is started on those later waits for it.
+    """
+    with on(first.device):
+        apart = {array.stream for array in others} - {first.stream}
+        for stream in apart:
+            join(first.stream, stream)
+        yield
+        for stream in apart:
+            join(stream, first.stream)
 
 
 def check_together(arrays: dict[str, Any]) -> None:

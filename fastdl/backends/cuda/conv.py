@@ -14,8 +14,9 @@ import numpy as np
 from ...geometry import ConvGeometry
 from ..precision import precision
 from ..table import Activation, Algorithm
-from . import depthwise, gemm, grad_weight, norm, tensor
+from . import depthwise, elementwise, gemm, grad_weight, norm, tensor
 from .arrays import DeviceArray, empty, to_device
+from .cublas import Matrix, library, matrix_product
 from .gemm import Tile
 from .launch import THREADS, blocks_for, entry, processors
 
@@ -73,6 +74,13 @@ def conv2d(
             out.size, *_window(g),
         )  # fmt: skip
         return
+    pixels = Matrix(x, g.height * g.width, apart=g.channels * g.height * g.width)
+    if activation is None and _pointwise(
+        g, Matrix(weight, g.channels), pixels, (g.filters, g.channels), out
+    ):
+        if bias is not None:
+            elementwise.add_channels(out, bias)
+        return
     multiply(_forward(g), _forward_taps, g, weight, x, bias, activation, out)
 
 
@@ -96,6 +104,9 @@ def conv2d_grad_input(
         depthwise.grad_input(grad.dtype)(
             blocks_for(out.size), THREADS, grad, weight, out, out.size, *_window(g)
         )
+        return
+    pixels = Matrix(grad, g.out_h * g.out_w, apart=g.filters * g.out_h * g.out_w)
+    if _pointwise(g, Matrix(weight, g.channels, True), pixels, (g.channels, g.filters), out):
         return
     for residue_h in range(min(g.stride_h, g.height)):
         for residue_w in range(min(g.stride_w, g.width)):
@@ -121,17 +132,20 @@ def conv2d_grad_weight(
         return
     tile = grad_weight.TILE
     columns = g.group_channels * g.kernel_h * g.kernel_w
-    tiles = -(-columns // tile.p), -(-g.group_filters // tile.m)
+    parts = _pointwise_parts(grad, x, g)
+    if parts is not None:
+        grad_weight.total(grad.dtype)(blocks_for(out.size), THREADS, parts, out, out.size, g.batch)
+        return
+    high, wide = gemm.tiled(g.group_filters, columns, tile)
     # As many runs as keep the sums short, or as fill the GPU.
-    fill = -(-4 * processors() // (tiles[0] * tiles[1] * g.groups))
+    fill = -(-4 * processors() // (high * wide * g.groups))
     wanted = max(-(-rows * g.out_w // grad_weight.RUN), fill)
-    # A grid has at most 65535 blocks in its third dimension.
-    rows_a_run = max(-(-rows // min(wanted, max(65535 // g.groups, 1))), 1)
+    rows_a_run = max(-(-rows // min(wanted, max(gemm.MOST // g.groups, 1))), 1)
     runs = -(-rows // rows_a_run)
     parts = empty((max(runs, 1), *out.shape), out.dtype, grad)
     if runs:
         grad_weight.partial(grad.dtype)(
-            (*tiles, g.groups * runs), tile.threads, grad, x,
+            (wide, high, g.groups * runs), tile.threads, grad, x,
             _device_taps(_forward_taps, g, tile.k, grad.device), parts, rows, rows_a_run, runs,
             g.group_filters, columns, g.out_h, g.out_w, g.stride_h, g.stride_w, g.pad_top,
             g.pad_left, g.height, g.width, g.channels * g.height * g.width,
@@ -154,6 +168,47 @@ def conv2d_algorithms(
     return ("depthwise", "direct") if geometry.group_channels == 1 else ("direct",)
 
 
+#: Pixels of an image from which on a product of them is worth a result for each image.
+_MANY_PIXELS = 256
+
+
+def _is_pointwise(g: ConvGeometry) -> bool:
+    """Whether every image's result is one matrix product of its pixels."""
+    return (
+        (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_top, g.pad_left, g.groups)
+        == (1, 1, 1, 1, 0, 0, 1)
+        and (g.height, g.width) == (g.out_h, g.out_w)
+        and bool(g.batch and g.channels)
+    )
+
+
+def _pointwise(
+    g: ConvGeometry, weight: Matrix, pixels: Matrix, sizes: tuple[int, int], out: DeviceArray
+) -> bool:
+    """Whether it is pointwise and cuBLAS computed it: ``out[n] = weight @ pixels[n]``."""
+    if not _is_pointwise(g):
+        return False
+    plane = g.height * g.width
+    into = Matrix(out, plane, apart=out.size // g.batch)
+    return matrix_product(weight, pixels, into, (*sizes, plane), g.batch)
+
+
+def _pointwise_parts(grad: DeviceArray, x: DeviceArray, g: ConvGeometry) -> DeviceArray | None:
+    """Every image's weight gradient ``grad[n] @ x[n].T``, where that is pointwise and by cuBLAS."""
+    plane = g.height * g.width
+    if library() is None or not _is_pointwise(g) or plane < _MANY_PIXELS:
+        return None
+    parts = empty((g.batch, g.filters, g.channels), grad.dtype, grad)
+    done = matrix_product(
+        Matrix(grad, plane, apart=g.filters * plane),
+        Matrix(x, plane, True, g.channels * plane),
+        Matrix(parts, g.channels, apart=g.filters * g.channels),
+        (g.filters, plane, g.channels),
+        g.batch,
+    )
+    return parts if done else None
+
+
 def multiply(
     plan: Product,
     make_taps: Any,
@@ -172,20 +227,20 @@ def multiply(
     taps = _device_taps(make_taps, key, tile.k, out.device)
     depth = taps.shape[0]
     padded = -(-plan.filters // tile.m) * tile.m
-    packed = empty((plan.groups, depth, padded), out.dtype, out)
-    gemm.pack(out.dtype)(
-        blocks_for(packed.size), THREADS, weight, taps, packed, packed.size, plan.filters, padded,
-        depth, plan.group_step, plan.filter_step,
-    )  # fmt: skip
+    packed = gemm.packed_weight(
+        weight, taps, plan.groups, plan.filters, padded, plan.group_step, plan.filter_step
+    )
     if kind == "float32":
         kernel = gemm.product(out.dtype, tile, activation, plan.straight, plan.plain)
     else:
         kernel = tensor.product(out.dtype, tile, activation, kind)
-    kernel(
-        (-(-plan.windows // tile.p), padded // tile.m, plan.groups), tile.threads, packed, taps, x,
-        bias or weight, out, padded, depth, plan.filters, *plan[5:-2], bias is not None,
-        plan.grid_h * plan.grid_w,
-    )  # fmt: skip
+    high, wide = gemm.tiled(plan.filters, plan.windows, tile)
+    for start in range(0, wide, gemm.MOST):
+        kernel(
+            (high, min(wide - start, gemm.MOST), plan.groups), tile.threads, packed, taps, x,
+            weight if bias is None else bias, out, start, padded, depth, plan.filters, *plan[5:-2],
+            bias is not None, plan.grid_h * plan.grid_w,
+        )  # fmt: skip
 
 
 def _tile(plan: Product, dtype: Any, kind: str) -> Tile:
@@ -201,7 +256,8 @@ def _tile(plan: Product, dtype: Any, kind: str) -> Tile:
         return gemm.TILES_DOUBLE[0]
 
     def time(tile: Tile) -> float:
-        blocks = -(-plan.windows // tile.p) * -(-plan.filters // tile.m) * plan.groups
+        high, wide = gemm.tiled(plan.filters, plan.windows, tile)
+        blocks = high * wide * plan.groups
         waves = -(-blocks // (2 * processors()))
         quads = tile.quads_m * tile.quads_p / (tile.quads_m + tile.quads_p)
         return waves * tile.m * tile.p * (1 + 0.25 / quads)

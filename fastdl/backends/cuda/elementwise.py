@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..table import Activation
 from . import scalars
-from .arrays import DeviceArray
+from .arrays import DeviceArray, empty
 from .launch import THREADS, blocks_for, entry, kernel
-from .target import cuda, load4, store4
+from .target import cuda, load4, quotient, store4
 
 
 @kernel("T* T* i")
@@ -123,6 +125,34 @@ def adjust(T: Any, name: str) -> Any:
     return run
 
 
+@kernel("T* T* i i i")
+def add_bias(T: Any) -> Any:
+    """``out[n, c, e] += bias[c]``, in place."""
+
+    def run(out, bias, count, channels, inner):
+        e = np.int32(cuda.grid(1))
+        if e < count:
+            out[e] += bias[quotient(e, inner) % channels]
+
+    return run
+
+
+@kernel("T* T* T* T T T i")
+def penalised(T: Any) -> Any:
+    """``out = scale * grad + strength * sign(w) * |w|**power``."""
+    zero, one = T(0), T(1)
+
+    def run(grad, w, out, scale, strength, power, count):
+        e = cuda.grid(1)
+        if e < count:
+            value = w[e]
+            size = -value if value < zero else value
+            sign = one if value > zero else (-one if value < zero else value)
+            out[e] = scale * grad[e] + strength * sign * size**power
+
+    return run
+
+
 def _blocks(count: int) -> int:
     return blocks_for(-(-count // 4))
 
@@ -171,3 +201,18 @@ def leaky_relu(values: DeviceArray, x: DeviceArray, slope: float, out: DeviceArr
 def adjusted(name: str, x: DeviceArray, number: float) -> None:
     """``scale``, ``clip`` or ``shrink`` x in place; see `adjust`."""
     adjust(x.dtype, name)(blocks_for(x.size), THREADS, x, number, x.size)
+
+
+def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
+    """``out[n, c, ...] += bias[c]``, in place."""
+    inner = out.size // max(out.shape[0] * out.shape[1], 1)
+    add_bias(out.dtype)(blocks_for(out.size), THREADS, out, bias, out.size, out.shape[1], inner)
+
+
+def with_power_penalty(
+    grad: DeviceArray, w: DeviceArray, scale: float, strength: float, power: float
+) -> DeviceArray:
+    """``scale * grad + strength * sign(w) * |w|**power``."""
+    out = empty(w.shape, w.dtype, w)
+    penalised(w.dtype)(blocks_for(w.size), THREADS, grad, w, out, scale, strength, power, w.size)
+    return out

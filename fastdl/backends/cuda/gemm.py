@@ -6,9 +6,12 @@ window: B is never stored, its elements are read from the image as the tiles nee
 
 ::
 
-    grid    a block computes TILE_M filters x TILE_P windows of one group
+    grid    a block computes TILE_M filters x TILE_P windows of one group; all filters of the
+            windows one after another, so that windows are read from memory once
     block   steps over k, TILE_K at a time: A and B tiles in shared memory, two of each,
             so that the next ones are fetched while these are multiplied
+    warp    4 x 8 squares, neighbours in a column of them: a load of the warp's quads is then 64 or
+            128 bytes of shared memory, the rest being the same ones
     thread  QUADS_M x QUADS_P squares of 4 x 4 in registers, each quad of a row one 16-byte
             load from shared memory
 
@@ -27,7 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import scalars
-from .launch import kernel
+from .arrays import DeviceArray, empty
+from .launch import THREADS, blocks_for, kernel
 from .target import SIMULATED, cuda, inlined, load4, quotient, store4
 
 #: Products summed in registers before they are added to the result.
@@ -68,12 +72,21 @@ def _bounds(T: Any, tile: Tile, *_: Any) -> tuple[int, int]:
     return tile.threads, 2
 
 
-@kernel("T* i* T* i i i i i i")
-def pack(T: Any) -> Any:
-    """``packed[g][k][m]``: the weight's element of product k and filter m, zero beyond them."""
-    zero = T(0)
+#: Edge of the squares that `pack` turns.
+_EDGE = 8 if SIMULATED else 32
 
-    def run(weight, taps, packed, total, filters, padded, depth, group_step, filter_step):
+
+@kernel("T* i* T* i i i i i i", bounds=(THREADS, 4))
+def pack(T: Any, turned: bool) -> Any:
+    """``packed[g][k][m]``: the weight's element of product k and filter m, zero beyond them.
+
+    ``turned``: a filter's products are neighbours in the weight, so that squares of _EDGE products
+    by _EDGE filters are read along the ones and written along the others.
+    """
+    zero, EDGE, LINES = T(0), _EDGE, THREADS // _EDGE
+    SQUARE = _EDGE * (_EDGE + 1)
+
+    def straight(weight, taps, packed, total, filters, padded, depth, group_step, filter_step):
         e = np.int32(cuda.grid(1))
         if e < total:
             line = quotient(e, padded)
@@ -85,7 +98,75 @@ def pack(T: Any) -> Any:
             else:
                 packed[e] = zero
 
-    return run
+    def run(weight, taps, packed, total, filters, padded, depth, group_step, filter_step):
+        square = cuda.shared.array(SQUARE, T)
+        wide = quotient(padded + (EDGE - 1), EDGE)
+        above = quotient(cuda.blockIdx.x, wide)
+        first_m = (cuda.blockIdx.x - above * wide) * EDGE
+        high = quotient(depth + (EDGE - 1), EDGE)
+        group = quotient(above, high)
+        first_k = (above - group * high) * EDGE
+        column, top = cuda.threadIdx.x % EDGE, cuda.threadIdx.x // EDGE
+        for line in range(top, EDGE, LINES):
+            m, k, value = first_m + line, first_k + column, zero
+            if m < filters and k < depth:
+                tap = taps[4 * k + 3]
+                if tap >= 0:
+                    value = weight[group * group_step + m * filter_step + tap]
+            square[line * (EDGE + 1) + column] = value
+        cuda.syncthreads()
+        for line in range(top, EDGE, LINES):
+            m, k = first_m + column, first_k + line
+            if m < padded and k < depth:
+                packed[(group * depth + k) * padded + m] = square[column * (EDGE + 1) + line]
+
+    return run if turned else straight
+
+
+def packed_weight(
+    weight: DeviceArray,
+    taps: DeviceArray,
+    groups: int,
+    filters: int,
+    padded: int,
+    group_step: int,
+    filter_step: int,
+) -> DeviceArray:
+    """The weight as `product` takes it; in it, groups and filters are the given steps apart."""
+    depth = taps.shape[0]
+    out = empty((groups, depth, padded), weight.dtype, weight)
+    turned = filter_step > 1
+    squares = groups * -(-depth // _EDGE) * -(-padded // _EDGE)
+    pack(weight.dtype, turned)(
+        squares if turned else blocks_for(out.size), THREADS, weight, taps, out, out.size, filters,
+        padded, depth, group_step, filter_step,
+    )  # fmt: skip
+    return out
+
+
+#: Blocks that a grid can have in its second and third dimensions.
+MOST = 65535
+
+
+def tiled(filters: int, windows: int, tile: Tile) -> tuple[int, int]:
+    """Tiles of a group: filters are the grid's first dimension, windows the second."""
+    return -(-filters // tile.m), -(-windows // tile.p)
+
+
+def square_of(tile: Tile) -> Any:
+    """Where a thread's squares begin in the block's tile: see the module's picture."""
+    COLUMNS = tile.p // (4 * tile.quads_p)  # of the block's grid of squares
+    WIDE = min(COLUMNS, 8)
+    HIGH, WARPS = 32 // WIDE, COLUMNS // WIDE
+
+    @inlined
+    def square(thread):
+        warp, lane = thread // 32, thread % 32
+        row = warp // WARPS * HIGH + lane // (2 * WIDE) * 2 + lane % 2
+        column = warp % WARPS * WIDE + lane % (2 * WIDE) // 2
+        return np.int32(4 * row), np.int32(4 * column)
+
+    return square
 
 
 def _multiply(tile: Tile) -> Any:
@@ -269,19 +350,19 @@ def _deliver(T: Any, tile: Tile, activation: str | None, plain: bool) -> Any:
     return deliver
 
 
-@kernel(f"T* i* T* T* T* {'i ' * 23}", bounds=_bounds)
+@kernel(f"T* i* T* T* T* {'i ' * 24}", bounds=_bounds)
 def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: bool) -> Any:
     """The kernel of the module's picture.
 
     ``straight``: the windows are the image's pixels, in order, and their number a multiple of 4
-    (a 1x1 convolution, a matrix product): B comes in 16-byte loads. ``plain``: the result's
+    (a 1x1 convolution, a matrix product): B comes in 16-byte loads. ``start``: the tiles of windows
+    that another launch has. ``plain``: the result's
     pixels are the windows, in order, and their number a multiple of 4: 16-byte stores.
     """
     TILE_M, TILE_P, TILE_K, QUADS_M, QUADS_P = tile
     THREADS = tile.threads
     assert THREADS % TILE_P == 0 or straight, "a thread gathers for one window"
-    # Columns of the block's grid of threads.
-    COLUMNS = TILE_P // (4 * QUADS_P)
+    square = square_of(tile)
     A_QUADS = TILE_K * TILE_M // 4
     A_LOADS = -(-A_QUADS // THREADS)
     A_EVEN = A_QUADS % THREADS == 0
@@ -302,7 +383,7 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
 
     def run(
         packed, taps, x, bias, out,
-        padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
+        start, padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
         out_h, out_w, biased, plane,
     ):  # fmt: skip
@@ -314,8 +395,8 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
 
         thread = np.int32(cuda.threadIdx.x)
         group = np.int32(cuda.blockIdx.z)
-        first_m = np.int32(cuda.blockIdx.y * TILE_M)
-        first_p = np.int32(cuda.blockIdx.x * TILE_P)
+        first_m = np.int32(cuda.blockIdx.x * TILE_M)
+        first_p = np.int32((cuda.blockIdx.y + start) * TILE_P)
 
         # What of A and B this thread fetches at every step.
         a_base = np.int32(group * depth * padded + first_m)
@@ -335,8 +416,7 @@ def product(T: Any, tile: Tile, activation: str | None, straight: bool, plain: b
                 corner = np.int32(image * x_image + group * x_group + top * width + left)
 
         # Which quads of the tile this thread multiplies.
-        row = np.int32(4 * (thread // COLUMNS))
-        column = np.int32(4 * (thread % COLUMNS))
+        row, column = square(thread)
 
         steps = quotient(depth, TILE_K)
         # The step whose tiles are fetched runs one before the step that is multiplied.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .gemm import Tile, _multiply
+from .gemm import Tile, _multiply, square_of
 from .launch import THREADS, kernel
 from .target import SIMULATED, cuda, quotient
 
@@ -31,7 +31,7 @@ def partial(T: Any) -> Any:
     """One run of rows for a tile of filters and taps, to ``parts[run][filter][tap]``."""
     TILE_M, TILE_P, TILE_K = TILE.m, TILE.p, TILE.k
     THREADS = TILE.threads
-    COLUMNS = TILE_P // (4 * TILE.quads_p)
+    square = square_of(TILE)
     # Rows of the tiles in shared memory, so long that neighbours in k are in other banks.
     A_ROW, B_ROW = TILE_M + 4, TILE_P + 4
     A_SIZE, B_SIZE = TILE_K * A_ROW, TILE_K * B_ROW
@@ -74,8 +74,7 @@ def partial(T: Any) -> Any:
             rights[load] = taps[4 * q + 2] if inside else NOWHERE
         for i in range(ACCUMULATORS):
             sums[i] = zero
-        row = np.int32(4 * (thread // COLUMNS))
-        column = np.int32(4 * (thread % COLUMNS))
+        row, column = square(thread)
         out_plane = np.int32(out_h * out_w)
 
         first = np.int32(part * rows_a_run)

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numba import cuda as numba_cuda
 
-from ...errors import BackendError, ShapeError
+from ...errors import BackendError
 from .. import gpu
 from .arrays import (
     DeviceArray,
+    check_size,
     check_together,
     current_device,
     empty,
-    join,
-    on,
+    in_order,
     stream_of,
     to_device,
 )
@@ -34,10 +34,20 @@ from .target import SIMULATED
 #: Threads of a block of the kernels that stream through memory: a power of 2, whole warps.
 THREADS = 32 if SIMULATED else 256
 
-_SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "l": np.int64, "d": np.float64}
-#: CUDA_ERROR_INVALID_PTX, _UNSUPPORTED_PTX_VERSION, _NO_BINARY_FOR_GPU.
-_REFUSALS = (218, 222, 209)
-_ARRAYS = {"T*": None, "D*": np.float64, "i*": np.int32, "l*": np.int64, "b*": np.uint8}
+_SCALARS: dict[str, Any] = {
+    "i": np.int32,
+    "u": np.uint32,
+    "l": np.int64,
+    "U": np.uint64,
+    "d": np.float64,
+}
+#: How a driver refuses code (Numba's errors have the number, cuda.core's the name), or the linker.
+_REFUSALS = {218: "INVALID_PTX", 222: "UNSUPPORTED_PTX_VERSION", 209: "NO_BINARY_FOR_GPU"}
+_LINKER_ERROR = "nvJitLinkError"
+_ARRAYS = {
+    "T*": None, "D*": np.float64, "i*": np.int32, "u*": np.uint32, "l*": np.int64, "U*": np.uint64,
+    "b*": np.uint8,
+}  # fmt: skip
 
 #: Every factory, by name: what the compile-only tests go through.
 FACTORIES: dict[str, Factory] = {}
@@ -76,10 +86,7 @@ class Kernel:
         if 0 in grid:
             return
         first, *others = [value for value in arguments if isinstance(value, DeviceArray)]
-        apart = {array.stream for array in others} - {first.stream}
-        with on(first.device):
-            for stream in apart:
-                join(first.stream, stream)
+        with in_order(first, others):
             passed = [self._passed(*pair) for pair in zip(self._parsed, arguments, strict=True)]
             compiled = self._compiled.get(first.device)
             if compiled is None:
@@ -89,13 +96,12 @@ class Kernel:
                 self._compiled[first.device] = compiled
             else:
                 compiled[grid, threads, stream_of(first.stream)](*passed)
-            for stream in apart:
-                join(stream, first.stream)
 
     def _compile(self) -> Any:
-        if SIMULATED or self.bounds is None:
+        if SIMULATED:
             return numba_cuda.jit(self.function)
-        return numba_cuda.jit(launch_bounds=self.bounds)(self.function)
+        bounds = {} if self.bounds is None else {"launch_bounds": self.bounds}
+        return numba_cuda.jit(lto=linked_here(), **bounds)(self.function)
 
     def _passed(self, letter: str, value: Any) -> Any:
         if letter not in _ARRAYS:
@@ -105,18 +111,42 @@ class Kernel:
         return value.flat if value.data.is_c_contiguous() else value.copy().flat
 
 
+@cache
+def linked_here() -> bool:
+    """Whether the packages make a kernel's machine code themselves.
+
+    They do so, by nvJitLink, for a driver of their own CUDA, 12 or 13: then no version of PTX is
+    asked of it. A driver of a newer CUDA compiles their PTX, as it knows all that are older.
+    """
+    try:
+        from cuda.bindings import nvjitlink
+
+        version = nvjitlink.version()
+    except Exception:  # the binding or the library is missing, too old, or broken
+        return False
+    return bool(version >= (12, 3) and version[0] == gpu.driver_version()[0])
+
+
 @contextmanager
 def _told(kernel: Kernel) -> Iterator[None]:
     """Say what a driver's refusal of a kernel's code means."""
     try:
         yield
     except Exception as error:
-        if getattr(error, "code", None) not in _REFUSALS:
+        told = str(error)
+        if type(error).__name__ == _LINKER_ERROR:
+            raise BackendError(
+                f"the linker of the package nvidia-nvjitlink does not take the code that Numba's "
+                f"packages make ({told}); bring them to one version: {gpu.INSTALL} --upgrade"
+            ) from error
+        if getattr(error, "code", None) not in _REFUSALS and not any(
+            name in told for name in _REFUSALS.values()
+        ):
             raise
         served = ".".join(map(str, gpu.driver_version()))
         raise BackendError(
             f"the GPU's driver, of CUDA {served}, does not take the code that the packages of CUDA "
-            f"{gpu.packages_version()} make ({error}); install a newer driver, or older packages: "
+            f"{gpu.packages_version()} make ({told}); install a newer driver, or older packages: "
             f"{gpu.INSTALL_OLD}"
         ) from error
 
@@ -141,7 +171,8 @@ class Factory:
 def kernel(arguments: str, bounds: Any = None) -> Callable[[Callable[..., Any]], Factory]:
     """Declare a factory: ``arguments`` of its kernels, one letter each.
 
-    ``T`` is the dtype, ``i`` int32, ``u`` uint32, ``d`` and ``D`` float64, ``l`` int64, ``b`` a byte;
+    ``T`` is the dtype, ``i`` int32, ``u`` uint32, ``l`` int64, ``U`` uint64, ``d`` and ``D`` float64,
+    ``b`` a byte;
     a star says array. ``bounds`` is (threads of a block, blocks that a multiprocessor shall
     hold), from which the compiler takes how many registers a thread may have; or a function of
     the constants.
@@ -203,11 +234,7 @@ def entry(
                 if isinstance(value, (np.ndarray, DeviceArray))
             }
             for name, array in arrays.items():
-                if array.size >= 2**31:
-                    raise ShapeError(
-                        f"{name} must have fewer than 2**31 elements on the cuda backend, "
-                        f"got shape {array.shape}"
-                    )
+                check_size(name, array)
             check_together(arrays)
             if not any(isinstance(array, np.ndarray) for array in arrays.values()):
                 function(**values)

@@ -13,74 +13,10 @@ from ..table import Activation
 from . import conv, norm
 from .arrays import DeviceArray, empty, to_device
 from .conv import Product
-from .elementwise import masked
-from .gemm import pack
-from .launch import THREADS, blocks_for, entry, kernel
-from .target import cuda, quotient
-
-
-@kernel("T* T* i i i")
-def add_bias(T: Any) -> Any:
-    """``out[n, c, e] += bias[c]``, in place."""
-
-    def run(out, bias, count, channels, inner):
-        e = np.int32(cuda.grid(1))
-        if e < count:
-            out[e] += bias[quotient(e, inner) % channels]
-
-    return run
-
-
-@kernel("b* u u u i i")
-def draw(T: Any) -> Any:
-    """``out[e] = some and random number e >= least``: Philox 4x32-10, four numbers a thread.
-
-    J. Salmon, M. Moraes, R. Dror and D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-    SC 2011, section 3.3. The counter is the thread's number, the key the seed.
-    """
-
-    def run(out, key_low, key_high, least, some, count):
-        thread = cuda.grid(1)
-        kept = np.uint8(some)
-        if 4 * thread < count:
-            a, b, c, d = np.uint32(thread), np.uint32(0), np.uint32(0), np.uint32(0)
-            low, high = np.uint32(key_low), np.uint32(key_high)
-            for _ in range(10):
-                left = np.uint64(0xD2511F53) * np.uint64(a)
-                right = np.uint64(0xCD9E8D57) * np.uint64(c)
-                a = np.uint32(right >> np.uint64(32)) ^ b ^ low
-                c = np.uint32(left >> np.uint64(32)) ^ d ^ high
-                b = np.uint32(right & np.uint64(0xFFFFFFFF))
-                d = np.uint32(left & np.uint64(0xFFFFFFFF))
-                low = np.uint32((np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF))
-                high = np.uint32((np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF))
-            first = 4 * thread
-            out[first] = kept if a >= least else np.uint8(0)
-            if first + 1 < count:
-                out[first + 1] = kept if b >= least else np.uint8(0)
-            if first + 2 < count:
-                out[first + 2] = kept if c >= least else np.uint8(0)
-            if first + 3 < count:
-                out[first + 3] = kept if d >= least else np.uint8(0)
-
-    return run
-
-
-def drawn_mask(shape: tuple[int, ...], p: float, seed: int, like: DeviceArray) -> DeviceArray:
-    """Booleans that are False with probability ``p``."""
-    mask = empty(shape, np.bool_, like)
-    # A number below p * 2**32 drops its element; where that is 2**32, all are dropped.
-    least = round(p * 2**32)
-    draw(np.uint8)(
-        blocks_for(-(-mask.size // 4)), THREADS, mask, seed & 0xFFFFFFFF, seed >> 32,
-        min(least, 2**32 - 1), least < 2**32, mask.size,
-    )  # fmt: skip
-    return mask
-
-
-def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
-    """``x * scale`` where mask is true, else 0."""
-    masked(x.dtype)(blocks_for(-(-x.size // 4)), THREADS, x, mask, scale, out, x.size)
+from .cublas import Matrix, matrix_product
+from .elementwise import add_channels
+from .gemm import packed_weight
+from .launch import entry
 
 
 def batch_norm(
@@ -120,31 +56,31 @@ def batch_norm(
     return mean, inv_std
 
 
-def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
-    """``out[n, c, ...] += bias[c]``, in place."""
-    inner = out.size // max(out.shape[0] * out.shape[1], 1)
-    add_bias(out.dtype)(blocks_for(out.size), THREADS, out, bias, out.size, out.shape[1], inner)
-
-
 @entry("out")
 def linear(x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, out: DeviceArray) -> None:
     """``out = x @ weight.T + bias``: x (R, I), weight (O, I)."""
-    transposed = _transposed(weight)
-    _product(x, (x.shape[1], 1), transposed, out)
+    rows, inputs = x.shape
+    outputs = weight.shape[0]
+    if not _by_cublas(Matrix(x, inputs), Matrix(weight, inputs, True), inputs, out):
+        _product(x, (inputs, 1), _transposed(weight), out)
     if bias is not None:
-        add_channels(out.reshape(out.shape[0], out.shape[1], 1), bias)
+        add_channels(out.reshape(rows, outputs, 1), bias)
 
 
 @entry("out")
 def linear_grad_input(grad: DeviceArray, weight: DeviceArray, out: DeviceArray) -> None:
     """``out = grad @ weight``."""
-    _product(grad, (grad.shape[1], 1), weight, out)
+    outputs, inputs = weight.shape
+    if not _by_cublas(Matrix(grad, outputs), Matrix(weight, inputs), outputs, out):
+        _product(grad, (outputs, 1), weight, out)
 
 
 @entry("out")
 def linear_grad_weight(grad: DeviceArray, x: DeviceArray, out: DeviceArray) -> None:
     """``out = grad.T @ x``."""
-    _product(grad, (1, grad.shape[1]), x, out)
+    outputs, inputs = out.shape
+    if not _by_cublas(Matrix(grad, outputs, True), Matrix(x, inputs), x.shape[0], out):
+        _product(grad, (1, outputs), x, out)
 
 
 def linear_grad_bias(grad: DeviceArray, out: DeviceArray) -> None:
@@ -152,15 +88,19 @@ def linear_grad_bias(grad: DeviceArray, out: DeviceArray) -> None:
     norm.channel_sum(grad.reshape(*grad.shape, 1), out)
 
 
+def _by_cublas(left: Matrix, right: Matrix, depth: int, out: DeviceArray) -> bool:
+    """Whether cuBLAS is here, and computed ``out = left @ right``."""
+    if not (out.size and depth):
+        return False
+    rows, columns = out.shape
+    return matrix_product(left, right, Matrix(out, columns), (rows, depth, columns))
+
+
 def _transposed(matrix: DeviceArray) -> DeviceArray:
     """A copy of ``matrix`` with rows and columns exchanged."""
     rows, columns = matrix.shape
-    out = empty((columns, rows), matrix.dtype, matrix)
     taps = conv._device_taps(_rows_of, (1, 0, columns, 0), 1, matrix.device)
-    pack(matrix.dtype)(
-        blocks_for(out.size), THREADS, matrix, taps, out, out.size, rows, rows, columns, 0, columns
-    )
-    return out
+    return packed_weight(matrix, taps, 1, rows, rows, 0, columns).reshape(columns, rows)
 
 
 def _rows_of(key: tuple[int, int, int, int]) -> Any:

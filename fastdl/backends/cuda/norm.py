@@ -16,7 +16,6 @@ from ..table import Activation
 from . import scalars
 from .arrays import DeviceArray, empty
 from .blocks import block_sum
-from .elementwise import relu_backward
 from .launch import THREADS, blocks_for, entry, kernel, processors
 from .target import cuda, load4, quotient, sqrt, store4
 
@@ -171,15 +170,17 @@ def affine(T: Any, activation: str | None, width: int) -> Any:
     return run
 
 
-@kernel("T* T* T* T* D* i i i i i", bounds=(THREADS, 4))
-def products(T: Any, width: int) -> Any:
+@kernel("T* T* T* T* T* D* i i i i i", bounds=(THREADS, 4))
+def products(T: Any, width: int, masked: bool) -> Any:
     """Sums of grad and of ``grad * x_hat`` over a slice of channel blockIdx.x.
 
-    ``products = 0`` leaves the second out: x, mean and inv_std are not read then.
+    ``products = 0`` leaves the second out: x, mean and inv_std are not read then. ``masked``: grad
+    counts as 0 where y is not positive, which it is not read for otherwise.
     """
     summed, zero = block_sum(THREADS), T(0)
+    slope = scalars.relu_backward(T)
 
-    def run(grad, x, mean, inv_std, parts, batch, channels, size, slices, products):
+    def run(grad, y, x, mean, inv_std, parts, batch, channels, size, slices, products):
         scratch = cuda.shared.array(32, T)
         channel, part, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
         step = np.int32(slices * THREADS * width)
@@ -190,12 +191,17 @@ def products(T: Any, width: int) -> Any:
             place = (image * channels + channel) * size + (e - image * size)
             if width == 4:
                 a, b, c, d = load4(grad, place)
+                if masked:
+                    p, q, r, s = load4(y, place)
+                    a, b, c, d = slope(a, p), slope(b, q), slope(c, r), slope(d, s)
                 total += (a + b) + (c + d)
                 if products:
                     p, q, r, s = load4(x, place)
                     product += (a * (p - m) + b * (q - m)) + (c * (r - m) + d * (s - m))
             else:
                 a = grad[place]
+                if masked:
+                    a = slope(a, y[place])
                 total += a
                 if products:
                     product += a * (x[place] - m)
@@ -228,13 +234,17 @@ def sums(T: Any) -> Any:
     return run
 
 
-@kernel("T* T* T* T* T* T* T* T* T i i i i", bounds=(THREADS, 4))
-def backward(T: Any, training: bool, width: int) -> Any:
-    """``weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``; see the table."""
+@kernel("T* T* T* T* T* T* T* T* T* T i i i i", bounds=(THREADS, 4))
+def backward(T: Any, training: bool, width: int, masked: bool) -> Any:
+    """``weight * inv_std * (grad - grad_bias / M - x_hat * grad_weight / M)``; see the table.
+
+    ``masked``: as `products`.
+    """
+    relu_slope = scalars.relu_backward(T)
 
     def run(
-        grad, x, mean, inv_std, weight, grad_weight, grad_bias, out, share, channels, size, count,
-        weighted,
+        grad, y, x, mean, inv_std, weight, grad_weight, grad_bias, out, share, channels, size,
+        count, weighted,
     ):  # fmt: skip
         first = width * cuda.grid(1)
         if first < count:
@@ -243,6 +253,11 @@ def backward(T: Any, training: bool, width: int) -> Any:
             scale = deviation * weight[channel] if weighted else deviation
             if width == 4:
                 a, b, c, d = load4(grad, first)
+                if masked:
+                    p, q, r, s = load4(y, first)
+                    a, b, c, d = (
+                        relu_slope(a, p), relu_slope(b, q), relu_slope(c, r), relu_slope(d, s)
+                    )  # fmt: skip
                 if training:
                     m = mean[channel]
                     less = grad_bias[channel] * share
@@ -255,6 +270,8 @@ def backward(T: Any, training: bool, width: int) -> Any:
                 store4(out, first, a * scale, b * scale, c * scale, d * scale)
             else:
                 a = grad[first]
+                if masked:
+                    a = relu_slope(a, y[first])
                 if training:
                     less = grad_bias[channel] * share
                     slope = deviation * (grad_weight[channel] * share)
@@ -403,37 +420,38 @@ def batch_norm_backward(
     grad_bias: DeviceArray,
 ) -> None:
     """Gradients of batch normalisation."""
-    if y is not None:
-        relu_backward(grad, y, grad_x)
-        grad = grad_x
     batch, channels, size = grad.shape
     width = _width(size)
-    _channel_sums(grad, (x, mean, inv_std), grad_bias, grad_weight)
-    backward(grad.dtype, training, width)(
-        blocks_for(grad.size // width), THREADS, grad, x, mean, inv_std, weight or mean,
-        grad_weight, grad_bias, grad_x, 1 / (batch * size), channels, size, grad.size,
-        weight is not None,
+    _channel_sums(grad, y, (x, mean, inv_std), grad_bias, grad_weight)
+    backward(grad.dtype, training, width, y is not None)(
+        blocks_for(grad.size // width), THREADS, grad, grad if y is None else y, x, mean, inv_std,
+        mean if weight is None else weight, grad_weight, grad_bias, grad_x,
+        1 / max(batch * size, 1), channels, size, grad.size, weight is not None,
     )  # fmt: skip
 
 
 def channel_sum(grad: DeviceArray, out: DeviceArray) -> None:
     """Sum of grad (N, C, S) over all but C."""
-    _channel_sums(grad, None, out, out)
+    _channel_sums(grad, None, None, out, out)
 
 
 def _channel_sums(
     grad: DeviceArray,
+    y: DeviceArray | None,
     normalized: tuple[DeviceArray, DeviceArray, DeviceArray] | None,
     first: DeviceArray,
     second: DeviceArray,
 ) -> None:
-    """Sums of grad to ``first``, and of grad times x_hat (x, mean, inv_std) to ``second``."""
+    """Sums of grad to ``first``, and of grad times x_hat (x, mean, inv_std) to ``second``.
+
+    Where y is not positive, grad counts as 0.
+    """
     batch, channels, size = grad.shape
     slices = _slices(channels, batch * size)
     parts = empty((channels, slices, 2), np.float64, grad)
     wanted = normalized is not None
-    products(grad.dtype, _width(size))(
-        (channels, slices), THREADS, grad, *(normalized or (grad, first, first)), parts, batch,
-        channels, size, slices, wanted,
+    products(grad.dtype, _width(size), y is not None)(
+        (channels, slices), THREADS, grad, grad if y is None else y,
+        *(normalized or (grad, first, first)), parts, batch, channels, size, slices, wanted,
     )  # fmt: skip
     sums(grad.dtype)(blocks_for(channels), THREADS, parts, first, second, channels, slices, wanted)

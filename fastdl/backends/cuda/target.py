@@ -9,11 +9,14 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if SIMULATED:
     from .simulated import (
+        affine128,
         cuda,
         device,
         exp,
         inlined,
         load4,
+        load4_at,
+        load_at,
         log,
         mma_bf16,
         mma_tf32,
@@ -21,6 +24,8 @@ if SIMULATED:
         shuffle_xor,
         sqrt,
         store4,
+        store4_at,
+        store_at,
         tanh,
         to_bf16x2,
         to_tf32,
@@ -29,10 +34,13 @@ else:
     from numba import cuda  # type: ignore[no-redef]
 
     from .instructions import (  # type: ignore[assignment]
+        affine128,
         device,
         exp,
         inlined,
         load4,
+        load4_at,
+        load_at,
         log,
         mma_bf16,
         mma_tf32,
@@ -40,6 +48,8 @@ else:
         shuffle_xor,
         sqrt,
         store4,
+        store4_at,
+        store_at,
         tanh,
         to_bf16x2,
         to_tf32,
@@ -47,11 +57,14 @@ else:
 
 __all__ = [
     "SIMULATED",
+    "affine128",
     "cuda",
     "device",
     "exp",
     "inlined",
     "load4",
+    "load4_at",
+    "load_at",
     "log",
     "mma_bf16",
     "mma_tf32",
@@ -59,6 +72,8 @@ __all__ = [
     "shuffle_xor",
     "sqrt",
     "store4",
+    "store4_at",
+    "store_at",
     "tanh",
     "to_bf16x2",
     "to_tf32",

@@ -96,7 +96,7 @@ def _put(T: Any, activation: str | None) -> Any:
     return put
 
 
-@kernel(f"T* i* T* T* T* {'i ' * 23}", bounds=_bounds)
+@kernel(f"T* i* T* T* T* {'i ' * 24}", bounds=_bounds)
 def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
     """The kernel of the module's picture; arguments as those of `gemm.product`."""
     TILE_M, TILE_P, TILE_K = tile.m, tile.p, tile.k
@@ -139,7 +139,7 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
 
     def run(
         packed, taps, x, bias, out,
-        padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
+        start, padded, depth, filters, windows, grid_h, grid_w, step_h, step_w, origin_h, origin_w,
         height, width, x_image, x_group, out_image, out_plane, out_width, out_step_h, out_step_w,
         out_h, out_w, biased, plane,
     ):  # fmt: skip
@@ -151,8 +151,8 @@ def product(T: Any, tile: Tile, activation: str | None, kind: str) -> Any:
 
         thread = np.int32(cuda.threadIdx.x)
         group = np.int32(cuda.blockIdx.z)
-        first_m = np.int32(cuda.blockIdx.y * TILE_M)
-        first_p = np.int32(cuda.blockIdx.x * TILE_P)
+        first_m = np.int32(cuda.blockIdx.x * TILE_M)
+        first_p = np.int32((cuda.blockIdx.y + start) * TILE_P)
         a_base = np.int32(group * depth * padded + first_m)
         my_p, my_slot = np.int32(first_p + thread % TILE_P), np.int32(thread // TILE_P)
         top, left, corner = NOWHERE, NOWHERE, np.int32(0)

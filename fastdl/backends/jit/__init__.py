@@ -31,10 +31,12 @@ from .pooling import (
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
 DENSE = True
+CHANNELS_LAST: frozenset[str] = frozenset()
 
 ordinary_conv2d = remember_conv2d = None
 
 __all__ = [
+    "CHANNELS_LAST",
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",

@@ -22,6 +22,7 @@ from .pooling import (
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
 DENSE = False
+CHANNELS_LAST: frozenset[str] = frozenset()
 
 conv2d_algorithms = direct_only
 conv2d_bytes = untold_bytes
@@ -29,6 +30,7 @@ conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
 
 __all__ = [
+    "CHANNELS_LAST",
     "DENSE",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
