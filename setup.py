@@ -24,12 +24,15 @@ SOURCES = Path("src_kernels")
 FAMILIES = (
     "activation.cpp",
     "algorithm.cpp",
+    "channels_last_backward.cpp",
     "channels_last_conv.cpp",
+    "channels_last_depthwise.cpp",
     "channels_last_norm.cpp",
     "channels_last_pool.cpp",
     "columns.cpp",
     "conv.cpp",
     "conv_backward.cpp",
+    "conv_rows.cpp",
     "depthwise.cpp",
     "depthwise_lanes.cpp",
     "depthwise_planes.cpp",
@@ -63,6 +66,9 @@ COMPILE_FLAGS = [
     # The only promise given up is that of floating-point traps; NaN and infinity stay.
     *("-fno-trapping-math", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"),
     *("-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"),
+    # Debugging information, which Python's own flags ask for, is six times the size of the kernels.
+    # CXXFLAGS=-g brings it back.
+    "-g0",
 ]
 
 HELP_COMPILER = (

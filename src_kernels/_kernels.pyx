@@ -131,6 +131,11 @@ cdef extern from "fastdl_kernels.h" namespace "fastdl" nogil:
         void write_bytes(const void*, void*, int64_t, int)
         int channels_last_conv2d(Dtype, const void*, const void*, const void*, const void*,
                                  const ConvGeometry*, Activation, int, void*, int)
+        int channels_last_conv2d_grad_input(Dtype, const void*, const void*, const ConvGeometry*,
+                                            int, void*, int)
+        int channels_last_conv2d_grad_weight(Dtype, const void*, const void*, const ConvGeometry*,
+                                             int, void*, int)
+        int channels_last_conv2d_grad_bias(Dtype, const void*, const NormGeometry*, void*, int)
         void channels_last_max_pool2d(Dtype, const void*, const PoolGeometry*, void*, int64_t*, int)
         bint channels_last_max_pool2d_backward(Dtype, const void*, const int64_t*, int64_t,
                                                const AdaptiveGeometry*, void*, int)
@@ -478,18 +483,30 @@ def conv2d(ndarray x, ndarray weight, bias, geometry, activation, ndarray out,
 def conv2d_grad_input(ndarray grad, ndarray weight, geometry, ndarray out, algorithm=None):
     cdef ConvGeometry g = conv_geometry(geometry)
     cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
+    cdef bint pixels = is_channels_last(grad) or is_channels_last(out)
     with nogil:
-        failed = table.conv2d_grad_input(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight),
-                                         &g, a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_input(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight), &g, a, PyArray_DATA(out),
+                n)
+        else:
+            failed = table.conv2d_grad_input(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(weight), &g, a, PyArray_DATA(out),
+                n)
     need_memory(failed)
 
 
 def conv2d_grad_weight(ndarray grad, ndarray x, geometry, ndarray out, algorithm=None):
     cdef ConvGeometry g = conv_geometry(geometry)
     cdef int n = threads_for(&g), a = algorithm_of(algorithm), failed
+    cdef bint pixels = is_channels_last(grad) or is_channels_last(x)
     with nogil:
-        failed = table.conv2d_grad_weight(dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g,
-                                          a, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_weight(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g, a, PyArray_DATA(out), n)
+        else:
+            failed = table.conv2d_grad_weight(
+                dtype_of(grad), PyArray_DATA(grad), PyArray_DATA(x), &g, a, PyArray_DATA(out), n)
     need_memory(failed)
 
 
@@ -775,9 +792,15 @@ cdef class PreparedConv2d:
 
 def conv2d_grad_bias(ndarray grad, ndarray out):
     cdef NormGeometry g = norm_geometry(grad)
-    cdef int n = threads()
+    cdef int n = threads(), failed = 0
+    cdef bint pixels = is_channels_last(grad)
     with nogil:
-        table.conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g, PyArray_DATA(out), n)
+        if pixels:
+            failed = table.channels_last_conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g,
+                                                          PyArray_DATA(out), n)
+        else:
+            table.conv2d_grad_bias(dtype_of(grad), PyArray_DATA(grad), &g, PyArray_DATA(out), n)
+    need_memory(failed)
 
 
 def im2col(ndarray x, geometry, ndarray out):

@@ -14,15 +14,16 @@ FASTDL_INLINE void note(int* result, Result what) {
 }
 
 // winograd.cpp, winograd_weight.cpp: what winograd_axis.h says. `turned`: the input gradient of g, from
-// the gradient x of its output.
+// the gradient x of its output. `channels_last`: images are (N, H, W, C) in memory.
 bool winograd_serves(const ConvGeometry& g);
 int64_t winograd_packed_bytes(Dtype, const ConvGeometry& g);
 void winograd_pack(Dtype, const void* weight, const ConvGeometry& g, void* packed, int threads);
 int64_t winograd_workspace_bytes(Dtype, const ConvGeometry& g, bool packed, int threads);
 int winograd(Dtype, const void* x, const void* weight, const void* packed, const void* bias,
-             const ConvGeometry& g, Activation, bool turned, void* out, int threads);
+             const ConvGeometry& g, Activation, bool turned, void* out, int threads,
+             bool channels_last = false);
 int winograd_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry& g, void* out,
-                         int threads);
+                         int threads, bool channels_last = false);
 
 // conv.cpp
 int64_t direct_workspace_bytes(Dtype, const ConvGeometry& g, int threads);

@@ -19,7 +19,7 @@
 #include <cstring>
 
 #include "algorithm.h"
-#include "channels_last.h"
+#include "channels_last_conv.h"
 #include "families.h"
 #include "parallel.h"
 #include "transpose.h"
@@ -30,7 +30,7 @@ namespace fastdl::FASTDL_ISA {
 namespace {
 
 // Pixels of a register tile with so many vectors of filters.
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if FASTDL_VECTOR_BYTES == 64 || defined(__aarch64__)
 template <int vectors>
 constexpr int kRows = vectors == 1 ? 14 : vectors == 2 ? 12 : 8;
 #elif defined(__AVX2__)
@@ -447,10 +447,19 @@ int run(const void* x, const void* weight, const void* bias, const ConvGeometry&
 
 }  // namespace
 
-int channels_last_conv2d(Dtype dtype, const void* x, const void* weight, const void*,
-                         const void* bias, const ConvGeometry* g, Activation activation, int,
-                         void* out, int threads) {
+int channels_last_conv2d(Dtype dtype, const void* x, const void* weight, const void* packed,
+                         const void* bias, const ConvGeometry* g, Activation activation,
+                         int algorithm, void* out, int threads) {
   if (g->batch * g->out_h * g->out_w * g->filters == 0) return kDone;
+  if (channels_last_depthwise_serves(*g))
+    return channels_last_depthwise(dtype, x, weight, bias, *g, activation, false, out, threads);
+  algorithm = conv2d_algorithm(dtype, g, algorithm, packed, threads);
+  if (algorithm == kWinograd) {
+    const FloatMode mode(dtype);
+    const int result = winograd(dtype, x, weight, packed, bias, *g, activation, false, out, threads,
+                                true);
+    if (result != kNotFinite) return result;
+  }
   return (dtype == kFloat32 ? run<float> : run<double>)(x, weight, bias, *g, activation, out,
                                                         threads);
 }

@@ -1,4 +1,5 @@
-// Batch normalisation of channels-last images: x is (M, C), M the pixels of the batch.
+// Batch normalisation of channels-last images: x is (M, C), M the pixels of the batch. Also the bias
+// gradient of a convolution, a sum over them.
 //
 // The statistics are sums down the pixels in vectors of channels. A unit is some channels of a part of
 // the pixels, which stays in the second-level cache; parts are joined in order (as in norm.cpp, Chan,
@@ -17,7 +18,6 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 constexpr int64_t kBlock = 256;        // channels of a unit
 constexpr int64_t kPiece = 16 * 1024;  // elements of a unit that are taken at once
 constexpr int64_t kGroup = 16;         // terms that are added in single precision
@@ -73,10 +73,10 @@ void sum_pixels(int64_t begin, int64_t end, int64_t first, int64_t last, int64_t
              static_cast<size_t>((many - 1) * lanes + count) * sizeof(double));
   };
   int64_t c = first;
-  for (; c + 4 * lanes <= last; c += 4 * lanes) sum(c, lanes, std::integral_constant<int, 4>{});
+  for (; c + 4 * lanes <= last; c += 4 * lanes) sum(c, lanes, Vectors<4>{});
   if (c < last)
     each_channels<T>(c, last, [&](int64_t c, int64_t count) {
-      sum(c, count, std::integral_constant<int, 1>{});
+      sum(c, count, Vectors<1>{});
     });
 }
 
@@ -89,7 +89,7 @@ struct Tables {
   static int64_t period_of(int64_t channels) {
     int64_t repeats = 1;
     while (channels * repeats % kLanes<T> != 0) ++repeats;
-    while (channels * repeats < 64) repeats *= 2;
+    while (channels * repeats < kTable / 4) repeats *= 2;
     return channels * repeats <= kTable ? channels * repeats : channels;
   }
   static int64_t elements(int64_t channels) { return numbers * period_of(channels); }
@@ -107,21 +107,30 @@ struct Tables {
 // out = body(element, count, numbers) for all elements.
 template <class T, int numbers, class Body>
 void write_all(const Split& split, const Tables<T, numbers>& tables, T* out, Body body) {
-  const int64_t period = tables.period, size = split.pixels * split.channels;
-  const ChannelWriter<T> writer(out, size, period);
-  const int64_t runs = ceil_div(size, period);
-  parallel_range(runs, ceil_div(kGrain, period), split.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t run = begin; run < end; ++run) {
-      const int64_t first = run * period;
-      each_channels<T>(0, min(period, size - first), [&](int64_t i, int64_t count) {
-        Vector<T> number[numbers];
+  constexpr int64_t lanes = kLanes<T>;
+  const int64_t size = split.pixels * split.channels, runs = ceil_div(size, tables.period);
+  const ChannelWriter<T> writer(out, size, tables.period);
+  parallel_range(runs, ceil_div(kGrain, tables.period), split.threads,
+                 [&](int64_t begin, int64_t end) {
+    // Copies, which need not be read again after each store.
+    const Body vector_of = body;
+    const T* const values = tables.values;
+    const int64_t period = tables.period;
+    auto vector = [=](int64_t first, int64_t i, int64_t count) __attribute__((always_inline)) {
+      Vector<T> number[numbers];
 #pragma GCC unroll 4
-        for (int k = 0; k < numbers; ++k)
-          number[k] = load_some(tables.values + k * period + i, count, T(0));
-        const Vector<T> v = body(first + i, count, number);
-        if (first + period <= size) writer.put(out + first + i, count, v);
-        else store_some(out + first + i, count, v);
-      });
+      for (int k = 0; k < numbers; ++k) number[k] = load_some(values + k * period + i, count, T(0));
+      return vector_of(first + i, count, number);
+    };
+    for (int64_t first = begin * period; first < min(size, end * period); first += period) {
+      T* const to = out + first;
+      const int64_t many = min(period, size - first);
+      int64_t i = 0;
+      if (writer.past_caches() && many == period)
+        for (; i < many; i += lanes) stream<T>(to + i, vector(first, i, lanes));
+      else
+        for (; i + lanes <= many; i += lanes) store(to + i, vector(first, i, lanes));
+      if (i < many) store_part(to + i, many - i, vector(first, i, many - i));
     }
     writer.finish();
   });
@@ -139,7 +148,8 @@ template <class T>
 void write_normalized(const Split& split, const Tables<T, 3>& tables, const T* x,
                       Activation activation, T* out) {
   with_activation<T>(activation, [&](auto f) {
-    write_all<T, 3>(split, tables, out, [=](int64_t at, int64_t count, const Vector<T>* number) {
+    write_all<T, 3>(split, tables, out, [=](int64_t at, int64_t count, const Vector<T>* number)
+                        __attribute__((always_inline)) {
       return f((load_some(x + at, count, T(0)) - number[0]) * number[1] + number[2]);
     });
   });
@@ -196,7 +206,7 @@ void find_moments(const T* x, int64_t begin, int64_t end, int64_t first, int64_t
     double mean[1][kBlock], squares[1][kBlock];
     T rounded[kBlock];
     sum_pixels<T, 1>(p, until, first, last, channels,
-                     [=](int64_t at, int64_t n, int64_t) {
+                     [=](int64_t at, int64_t n, int64_t) __attribute__((always_inline)) {
                        return Terms<T, 1>{{load_some(x + at, n, T(0))}};
                      },
                      mean);
@@ -206,7 +216,7 @@ void find_moments(const T* x, int64_t begin, int64_t end, int64_t first, int64_t
     }
     const T* center = rounded - first;
     sum_pixels<T, 1>(p, until, first, last, channels,
-                     [=](int64_t at, int64_t n, int64_t c) {
+                     [=](int64_t at, int64_t n, int64_t c) __attribute__((always_inline)) {
                        const Vector<T> d =
                            load_some(x + at, n, T(0)) - load_some(center + c, n, T(0));
                        return Terms<T, 1>{{d * d}};
@@ -263,10 +273,12 @@ int train(const T* x, const T* weight, const T* bias, double eps, const NormGeom
 // there is a y.
 template <class T, class Body>
 FASTDL_INLINE void with_gradient(const T* grad, const T* y, Body body) {
-  auto of_output = [=](int64_t at, int64_t n) { return load_some(grad + at, n, T(0)); };
+  auto of_output = [=](int64_t at, int64_t n) __attribute__((always_inline)) {
+    return load_some(grad + at, n, T(0));
+  };
   if (!y) body(of_output);
   else
-    body([=](int64_t at, int64_t n) {
+    body([=](int64_t at, int64_t n) __attribute__((always_inline)) {
       return load_some(y + at, n, T(0)) <= 0 ? Vector<T>{} : of_output(at, n);
     });
 }
@@ -288,7 +300,7 @@ int backward(const T* grad, const T* x, const T* mean, const T* inv_std, const T
   with_gradient(grad, y, [&](auto grad_at) {
     split.each([&](int64_t part, int64_t begin, int64_t end, int64_t first, int64_t last) {
       sum_pixels<T, 2>(begin, end, first, last, g.channels,
-                       [=](int64_t at, int64_t n, int64_t c) {
+                       [=](int64_t at, int64_t n, int64_t c) __attribute__((always_inline)) {
                          const Vector<T> d = grad_at(at, n);
                          return Terms<T, 2>{
                              {d, d * (load_some(x + at, n, T(0)) - load_some(mean + c, n, T(0)))}};
@@ -314,19 +326,55 @@ int backward(const T* grad, const T* x, const T* mean, const T* inv_std, const T
     }
     tables.repeat(g.channels);
     if (training)
-      write_all<T, 4>(split, tables, grad_x, [=](int64_t at, int64_t n, const Vector<T>* number) {
+      write_all<T, 4>(split, tables, grad_x, [=](int64_t at, int64_t n, const Vector<T>* number)
+                          __attribute__((always_inline)) {
         return number[0] * grad_at(at, n) -
                (number[1] * (load_some(x + at, n, T(0)) - number[3]) + number[2]);
       });
     else
-      write_all<T, 4>(split, tables, grad_x, [=](int64_t at, int64_t n, const Vector<T>* number) {
+      write_all<T, 4>(split, tables, grad_x, [=](int64_t at, int64_t n, const Vector<T>* number)
+                          __attribute__((always_inline)) {
         return number[0] * grad_at(at, n);
       });
   });
   return kDone;
 }
 
+// The bias gradient of a convolution. In double precision throughout: it may be one sum that cancels.
+template <class T>
+int sum_bias(const T* grad, const NormGeometry& g, T* out, int threads) {
+  const Split split(g, threads);
+  auto* totals = static_cast<double*>(shared_workspace(
+      split.parts * split.blocks * kBlock * static_cast<int64_t>(sizeof(double))));
+  if (!totals) return kNoMemory;
+  split.each([&](int64_t part, int64_t begin, int64_t end, int64_t first, int64_t last) {
+    double sums[kBlock + kLanes<T>] = {};
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+      const T* row = grad + pixel * g.channels;
+      int64_t c = first;
+      for (; c + kLanes<T> <= last; c += kLanes<T>) add_to<T>(sums + c - first, load(row + c));
+      if (c < last) add_to<T>(sums + c - first, load_some(row + c, last - c, T(0)));
+    }
+    memcpy(totals + (first / kBlock * split.parts + part) * kBlock, sums, sizeof(double) * kBlock);
+  });
+  for (int64_t c = 0; c < g.channels; ++c) {
+    double total = 0;
+    for (int64_t part = 0; part < split.parts; ++part)
+      total += totals[(c / kBlock * split.parts + part) * kBlock + c % kBlock];
+    out[c] = static_cast<T>(total);
+  }
+  return kDone;
+}
+
 }  // namespace
+
+int channels_last_conv2d_grad_bias(Dtype dtype, const void* grad, const NormGeometry* g, void* out,
+                                   int threads) {
+  const FloatMode mode(dtype);
+  if (dtype == kFloat32)
+    return sum_bias(static_cast<const float*>(grad), *g, static_cast<float*>(out), threads);
+  return sum_bias(static_cast<const double*>(grad), *g, static_cast<double*>(out), threads);
+}
 
 int channels_last_batch_norm_train(Dtype dtype, const void* x, const void* weight, const void* bias,
                                    double eps, const NormGeometry* g, Activation activation,

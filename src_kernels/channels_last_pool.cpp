@@ -7,13 +7,12 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kGrain = 32 * 1024;  // elements that are worth a thread
 // Terms of a sum in single precision.
 constexpr int64_t kLongestSum = 256, kGroup = 16;
 // Channels whose sums in double precision are kept.
 constexpr int64_t kSums = 256;
-// Windows of a row whose numbers are kept.
-constexpr int64_t kWindows = 1024;
+// Windows of a row, and rows of windows over a pixel, whose numbers are kept.
+constexpr int64_t kWindows = 1024, kRows = 64;
 
 // Windows along one axis of an average pool.
 struct PoolAxis {
@@ -52,20 +51,6 @@ struct AdaptiveAxis {
     return i;
   }
 };
-
-// body(image, row, first channel, end) for all rows of all images, `work` operations an element.
-template <class Body>
-void each_row(int64_t images, int64_t rows, int64_t channels, int64_t row_work, int threads, Body body) {
-  const int64_t block = channel_block(images * rows, channels, threads);
-  const int64_t blocks = ceil_div(channels, block);
-  parallel_range(images * rows * blocks, ceil_div(kGrain * blocks, max(1, row_work * channels)), threads,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t unit = begin; unit < end; ++unit) {
-                     const int64_t row = unit / blocks, c = unit % blocks * block;
-                     body(row / rows, row % rows, c, min(channels, c + block));
-                   }
-                 });
-}
 
 // The rectangle of pixels that a window is, and their elements.
 template <class T>
@@ -140,7 +125,7 @@ void max_pool(const T* x, const PoolGeometry& g, T* out, int64_t* indices, int t
           });
         continue;
       }
-      each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
+      each_channels<T>(begin, end, [&](int64_t c, int64_t count) __attribute__((always_inline)) {
         Vector<T> best = load_some(window.first + c, count, T(0));
         IntegerVector<T> place{}, here{};  // counted from the first
         const T* line = window.first + c;
@@ -190,7 +175,7 @@ bool max_pool_backward(const T* grad, const int64_t* indices, int64_t batch, int
       const int64_t at = (image * windows + window) * channels + c;
       for (int64_t lane = 0; lane < count; ++lane) {
         const int64_t index = indices[at + lane];
-        if (index >= cleared || index < 0) {
+        if (static_cast<uint64_t>(index) >= static_cast<uint64_t>(cleared)) {
           if (index < 0 || index >= size) {
             __atomic_store_n(&all_inside, false, __ATOMIC_RELAXED);
             return;
@@ -210,21 +195,32 @@ bool max_pool_backward(const T* grad, const int64_t* indices, int64_t batch, int
 // Sums of a window's pixels over the channels [c, c + count) in double precision.
 template <class T>
 void sum_window(const Window<T>& window, int64_t c, int64_t count, double* sums) {
+  constexpr int64_t lanes = kLanes<T>;
   for (int64_t lane = 0; lane < count; ++lane) sums[lane] = 0;
-  each_channels<T>(0, count, [&](int64_t at, int64_t few) {
+  auto add = [&](int64_t at, int64_t few, auto vectors) __attribute__((always_inline)) {
+    constexpr int many = decltype(vectors)::value;
     // The last vector begins anew what it shares with the one before.
     for (int64_t lane = 0; lane < few; ++lane) sums[at + lane] = 0;
-    Vector<T> sum{};
-    int64_t terms = 0;
-    window.each([&](const T* pixel) {
-      sum += load_some(pixel + c + at, few, T(0));
-      if (++terms % kGroup == 0) {
-        add_to<T>(sums + at, sum);
-        sum = Vector<T>{};
+    const T* line = window.first + c + at;
+    for (int64_t a = 0; a < window.rows; ++a, line += window.row) {
+      const T* pixel = line;
+      for (int64_t b = 0; b < window.columns; b += kGroup) {
+        Vector<T> sum[many] = {};
+        const int64_t group = min(kGroup, window.columns - b);
+        for (int64_t i = 0; i < group; ++i, pixel += window.column)
+#pragma GCC unroll 4
+          for (int v = 0; v < many; ++v) sum[v] += load_some(pixel + v * lanes, few, T(0));
+#pragma GCC unroll 4
+        for (int v = 0; v < many; ++v) add_to<T>(sums + at + v * lanes, sum[v]);
       }
+    }
+  };
+  int64_t at = 0;
+  for (; at + 4 * lanes <= count; at += 4 * lanes) add(at, lanes, Vectors<4>{});
+  if (at < count)
+    each_channels<T>(at, count, [&](int64_t from, int64_t few) {
+      add(from, few, Vectors<1>{});
     });
-    add_to<T>(sums + at, sum);
-  });
 }
 
 template <class T, class Axis>
@@ -279,31 +275,65 @@ void average_backward(const T* grad, int64_t batch, int64_t channels, const Axis
                       const Axis& across, T* out, int threads) {
   const ChannelWriter<T> writer(out, batch * down.size * across.size * channels, channels);
   // A window's share is a number of its row times one of its column.
-  T shares[kWindows];
   auto share_of = [](const Axis& axis, int64_t i) {
     return static_cast<T>(1 / static_cast<double>(axis.divisor(i)));
   };
-  const bool few = across.out <= kWindows;
-  for (int64_t j = 0; few && j < across.out; ++j) shares[j] = share_of(across, j);
+  // The numbers of the columns and which windows they are in, where there are not too many.
+  T shares[kWindows];
+  int32_t firsts[kWindows], lasts[kWindows];
+  const bool known = max(across.out, across.size) <= kWindows;
+  for (int64_t j = 0; known && j < across.out; ++j) shares[j] = share_of(across, j);
+  for (int64_t column = 0; known && column < across.size; ++column) {
+    firsts[column] = static_cast<int32_t>(across.first(column));
+    lasts[column] = static_cast<int32_t>(across.last(column));
+  }
   each_row(batch, down.size, channels, across.size, threads,
            [&](int64_t image, int64_t y, int64_t begin, int64_t end) {
-    const int64_t first = down.first(y), last = down.last(y);
-    for (int64_t column = 0; column < across.size; ++column) {
-      const int64_t left = across.first(column), right = across.last(column);
-      T* to = out + ((image * down.size + y) * across.size + column) * channels;
-      each_channels<T>(begin, end, [&](int64_t c, int64_t count) {
-        Vector<T> sum{};
-        for (int64_t i = first; i < last; ++i) {
-          Vector<T> row{};
-          const T* at = grad + ((image * down.out + i) * across.out + left) * channels + c;
-          for (int64_t j = left; j < right; ++j, at += channels)
-            row += load_some(at, count, T(0)) * (few ? shares[j] : share_of(across, j));
-          sum += row * share_of(down, i);
+    // Copies, which need not be read again after each store.
+    const ChannelWriter<T> put = writer;
+    const T* const share_at = shares;
+    const int64_t first = down.first(y), rows = down.last(y) - first, row = across.out * channels;
+    T row_shares[kRows];
+    for (int64_t i = 0; i < min(rows, kRows); ++i) row_shares[i] = share_of(down, first + i);
+    const T* const row_share_at = row_shares;
+    const T* from = grad + (image * down.out + first) * row;
+    T* to = out + (image * down.size + y) * across.size * channels;
+    for (int64_t column = 0; column < across.size; ++column, to += channels) {
+      const int64_t left = known ? firsts[column] : across.first(column);
+      const int64_t right = known ? lasts[column] : across.last(column);
+      if (rows == 1 && right - left == 1) {
+        const T share = row_shares[0] * (known ? share_at[left] : share_of(across, left));
+        const T* at = from + left * channels;
+        each_channels<T>(begin, end, [=](int64_t c, int64_t count) __attribute__((always_inline)) {
+          put.put(to + c, count, load_some(at + c, count, T(0)) * share);
+        });
+        continue;
+      }
+      auto sum = [=, &down, &across](int64_t c, auto many, int64_t count)
+                     __attribute__((always_inline)) {
+        constexpr int vectors = decltype(many)::value;
+        Vector<T> sum[vectors] = {};
+        for (int64_t i = 0; i < rows; ++i) {
+          const T* at = from + i * row + left * channels + c;
+          const T row_share = i < kRows ? row_share_at[i] : share_of(down, first + i);
+          for (int64_t j = left; j < right; ++j, at += channels) {
+            const T share = row_share * (known ? share_at[j] : share_of(across, j));
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v)
+              sum[v] += load_some(at + v * kLanes<T>, count, T(0)) * share;
+          }
         }
-        writer.put(to + c, count, sum);
-      });
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) put.put(to + c + v * kLanes<T>, count, sum[v]);
+      };
+      int64_t c = begin;
+      for (; c + 4 * kLanes<T> <= end; c += 4 * kLanes<T>) sum(c, Vectors<4>{}, int64_t{kLanes<T>});
+      if (c < end)
+        each_channels<T>(c, end, [=](int64_t c, int64_t count) __attribute__((always_inline)) {
+          sum(c, Vectors<1>{}, count);
+        });
     }
-    writer.finish();
+    put.finish();
   });
 }
 

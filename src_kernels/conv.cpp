@@ -13,7 +13,8 @@
 //
 // A tile goes straight into the result where its pixels are whole vectors of one image, and else
 // into memory of the task, from where it is copied when the sum is complete. Where few pixels leave
-// vectors empty, filter_lanes.cpp does the same with filters in the lanes.
+// vectors empty, filter_lanes.cpp does the same with filters in the lanes; where packing would take
+// longer than the products, conv_rows.cpp does without.
 #include <cstring>
 
 #include "algorithm.h"
@@ -23,6 +24,7 @@
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
+#include "transpose_matrix.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -218,7 +220,11 @@ class Product {
   }
 
   void pack_weights(const Task& task, int64_t k, int64_t k_end, T* to) const {
-    const T* from = conv.weight + (task.group * filters + task.filter) * depth + k;
+    const T* from = conv.weight + task.group * filters * depth;
+    if (conv.turned)
+      return transpose(from + k * filters + task.filter, filters, k_end - k, task.filters, to,
+                       kAPitch<T>);
+    from += task.filter * depth + k;
     for (int64_t o = 0; o < task.filters; ++o, from += depth, to += kAPitch<T>)
       memcpy(to, from, static_cast<size_t>(k_end - k) * sizeof(T));
   }
@@ -242,7 +248,7 @@ class Product {
     const int64_t lines_per_tile = ceil_div(lines.count, calls);
     const int64_t rows_per_tile = ceil_div(task.filters, calls);
     WeightRows weights = {conv.weight + (task.group * filters + task.filter) * depth + k_end, depth,
-                          min(kKC, depth - k_end), last ? 0 : task.filters};
+                          min(kKC, depth - k_end), last || conv.turned ? 0 : task.filters};
     for (int p = 0; p < block.panels; ++p) {
       const PanelRange& panel = block.panel[p];
       T* c = memory.c + panel.first;
@@ -338,6 +344,7 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
   const int64_t plane = g.out_h * g.out_w;
   DirectConvolution<T> conv = flattened<T>({nullptr, nullptr, nullptr, nullptr, g.filters * plane,
                                             plane, g.out_w, 1, g, kIdentity});
+  if (rows_pay(conv)) return conv_rows_workspace_bytes(conv, threads);
   if (filter_lanes_pay(conv)) return filter_lanes_workspace_bytes(conv, threads);
   return Product<T>(conv, threads).workspace_bytes(threads);
 }
@@ -347,6 +354,7 @@ int64_t workspace_bytes(const ConvGeometry& g, int threads) {
 template <class T>
 int direct_convolution(const DirectConvolution<T>& conv, int threads) {
   DirectConvolution<T> seen = flattened(conv);
+  if (rows_pay(seen)) return conv_rows(seen, threads);
   if (filter_lanes_pay(seen)) return filter_lanes(seen, threads);
   return Product<T>(seen, threads).run(threads);
 }

@@ -17,6 +17,7 @@
 #include "depthwise.h"
 #include "direct.h"
 #include "families.h"
+#include "matrix_product.h"
 #include "microkernel.h"
 #include "panel.h"
 #include "parallel.h"
@@ -52,39 +53,36 @@ struct Phase {
   }
 };
 
-// turned[g, c, o, m, n] = weight[g, o, c, rows.first + (rows.taps-1-m) * rows.step, likewise n]
+// turned[g, o, m, n, c] = weight[g, o, c, rows.first + (rows.taps-1-m) * rows.step, likewise n]
 template <class T>
 void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns, const T* weight,
                   T* turned, int threads) {
-  const int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
-  const int64_t taps = g.kernel_h * g.kernel_w, kept = rows.taps * columns.taps;
-  constexpr int64_t strip = 16;
-  const int64_t strips = ceil_div(channels, strip);
-  parallel_for(g.groups * strips, g.filters * channels * kept < 1 << 16 ? 1 : threads,
-               [&](int64_t task) {
-    const int64_t group = task / strips, c = task % strips * strip;
-    const int64_t count = min(strip, channels - c);
-    const T* from = weight + (group * filters * channels + c) * taps;
-    T* to = turned + (group * channels + c) * filters * kept;
-    if (taps == 1) return transpose(from, channels, filters, count, to, filters);
-    const int64_t last = (rows.first + (rows.taps - 1) * rows.step) * g.kernel_w + columns.first +
-                         (columns.taps - 1) * columns.step;
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t o = 0; o < filters; ++o) {
-        const T* tap = from + (o * channels + i) * taps + last;
-        for (int64_t m = 0; m < rows.taps; ++m, tap -= rows.step * g.kernel_w)
-          for (int64_t n = 0; n < columns.taps; ++n) *to++ = tap[-n * columns.step];
-      }
+  const int64_t channels = g.channels / g.groups, taps = g.kernel_h * g.kernel_w;
+  const int64_t kept = rows.taps * columns.taps;
+  parallel_range(g.filters, ceil_div(1 << 15, channels * kept), threads,
+                 [&](int64_t begin, int64_t end) {
+    T* to = turned + begin * kept * channels;
+    for (int64_t o = begin; o < end; ++o)
+      for (int64_t m = rows.taps - 1; m >= 0; --m)
+        for (int64_t n = columns.taps - 1; n >= 0; --n, to += channels) {
+          const T* tap = weight + o * channels * taps + (rows.first + m * rows.step) * g.kernel_w +
+                         columns.first + n * columns.step;
+          for (int64_t c = 0; c < channels; ++c) to[c] = tap[c * taps];
+        }
   });
 }
 
 template <class T>
 int phase_convolution(const T* grad, const T* weight, const ConvGeometry& g, const Phase& rows,
                       const Phase& columns, T* turned, T* out, int threads) {
-  turn_weights(g, rows, columns, weight, turned, threads);
   DirectConvolution<T> conv{};
   conv.x = grad;
-  conv.weight = turned;
+  conv.turned = true;
+  conv.weight = weight;
+  if (g.kernel_h * g.kernel_w > 1) {
+    turn_weights(g, rows, columns, weight, turned, threads);
+    conv.weight = turned;
+  }
   conv.out = out + rows.phase * g.width + columns.phase;
   conv.plane = g.height * g.width;
   conv.image = g.channels * conv.plane;
@@ -124,8 +122,9 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
     linear_grad_input(kDtype<T>, grad, weight, &seen, out, threads);
     return kDone;
   }
-  T* turned = shared_elements<T>(g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w);
-  if (!turned) return kNoMemory;
+  const int64_t taps = g.kernel_h * g.kernel_w;
+  T* turned = taps > 1 ? shared_elements<T>(g.filters * (g.channels / g.groups) * taps) : nullptr;
+  if (taps > 1 && !turned) return kNoMemory;
   auto row_phase = [&](int64_t phase) {
     return Phase(phase, g.height, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h);
   };
@@ -156,6 +155,19 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
 // double precision.
 constexpr int64_t kChunksPerSum = 32;
 
+// out[i] = the sum over slices of partial[slice, i], in double precision
+template <class T>
+void add_slices(const T* partial, int64_t size, int64_t slices, T* out, int threads) {
+  parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int64_t slice = 0; slice < slices; ++slice)
+        sum += static_cast<double>(partial[slice * size + i]);
+      out[i] = static_cast<T>(sum);
+    }
+  });
+}
+
 template <class T>
 class WeightGradient {
  public:
@@ -182,7 +194,8 @@ class WeightGradient {
       if (memory) run_task(task, memory_of(memory));
       else note(&result, kNoMemory);
     });
-    if (sliced && result == kDone) add_slices(threads);
+    if (sliced && result == kDone)
+      add_slices(partial, g.groups * depth * filters, slices, out, threads);
     return result;
   }
 
@@ -248,16 +261,19 @@ class WeightGradient {
     const int64_t size = g.height * g.width;
     PixelBlock<T> block(g, x + group * channels * size, x + g.batch * g.channels * size,
                         memory.block, kKC);
-    for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
     int64_t summed = 0;
-    const int64_t last = part(chunks, slices, slice + 1);
-    for (int64_t chunk = part(chunks, slices, slice); chunk < last; ++chunk) {
+    const int64_t first = part(chunks, slices, slice), last = part(chunks, slices, slice + 1);
+    const bool in_one = last - first <= kChunksPerSum;
+    if (!in_one)
+      for (int64_t i = 0; i < height * kBPitch<T>; ++i) memory.total[i] = 0;
+    for (int64_t chunk = first; chunk < last; ++chunk) {
       const int64_t pixel = chunk * kKC, count = min(kKC, pixels - pixel);
       block.set(pixel, count);
       block.pack(k, k + height, kAPitch<T>, memory.a);
       transpose_grad(group * filters + o, width, pixel, count, memory.b);
       multiply(height, width, count, summed > 0, memory);
-      if (++summed == kChunksPerSum || chunk + 1 == last) {
+      if (in_one) summed = 1;
+      else if (++summed == kChunksPerSum || chunk + 1 == last) {
         for (int64_t i = 0; i < height; ++i)
           for (int64_t j = i * kBPitch<T>; j < i * kBPitch<T> + width; ++j)
             memory.total[j] += static_cast<double>(memory.sum[j]);
@@ -265,10 +281,11 @@ class WeightGradient {
       }
     }
     T* to = partial + ((slice * g.groups + group) * filters + o) * depth + k;
+    if (in_one) return transpose(memory.sum, kBPitch<T>, height, width, to, depth);
     constexpr int64_t line = 8;  // of doubles
-    for (int64_t first = 0; first < width; first += line)
+    for (int64_t begin = 0; begin < width; begin += line)
       for (int64_t j = 0; j < height; ++j)
-        for (int64_t i = first; i < min(width, first + line); ++i)
+        for (int64_t i = begin; i < min(width, begin + line); ++i)
           to[i * depth + j] = static_cast<T>(memory.total[j * kBPitch<T> + i]);
   }
 
@@ -301,18 +318,23 @@ class WeightGradient {
     }
   }
 
-  void add_slices(int threads) const {
-    const int64_t size = g.groups * depth * filters;
-    parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        double sum = 0;
-        for (int64_t slice = 0; slice < slices; ++slice)
-          sum += static_cast<double>(partial[slice * size + i]);
-        out[i] = static_cast<T>(sum);
-      }
-    });
-  }
 };
+
+// The gradient of 1x1 filters is a product as the matrices lie: grad (O x pixels) * x^T (pixels x C).
+template <class T>
+int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+  const int64_t plane = g.out_h * g.out_w, chunks = ceil_div(g.batch * plane, kKC);
+  const int64_t parts = ceil_div(g.filters, kNC<T>) * ceil_div(g.channels, kNR<T>);
+  const int64_t slices = max(ceil_div(chunks, kChunksPerSum), min(ceil_div(8, parts), chunks / 4));
+  T* partial = slices > 1 ? shared_elements<T>(slices * g.filters * g.channels) : out;
+  if (!partial) return kNoMemory;
+  const MatrixProduct<T> product = {g.filters, g.channels, plane, grad, plane, 1, x, 1, plane, nullptr,
+                                    partial, g.batch, g.filters * plane, g.channels * plane, slices};
+  const int result = matrix_product(product, threads);
+  if (slices > 1 && result == kDone)
+    add_slices(partial, g.filters * g.channels, slices, out, threads);
+  return result;
+}
 
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
@@ -329,6 +351,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
     linear_grad_weight(kDtype<T>, grad, x, &seen, out, threads);
     return kDone;
   }
+  if (is_pointwise(g)) return pointwise_grad_weight(grad, x, g, out, threads);
   return WeightGradient<T>(grad, x, g, out).run(threads);
 }
 

@@ -12,6 +12,7 @@ struct DirectConvolution {
   int64_t image, plane, row, column;
   ConvGeometry g;  // padding may be negative
   Activation activation;
+  bool turned = false;  // whether a group's weights lie as K x O, not as O x K
 };
 
 // Returns 1 where there is no memory.
@@ -25,6 +26,15 @@ template <class T>
 int filter_lanes(const DirectConvolution<T>& conv, int threads);
 template <class T>
 int64_t filter_lanes_workspace_bytes(const DirectConvolution<T>& conv, int threads);
+
+// The same without an im2col matrix, for few channels or filters, and whether it takes less time.
+// conv_rows.cpp
+template <class T>
+bool rows_pay(const DirectConvolution<T>& conv);
+template <class T>
+int conv_rows(const DirectConvolution<T>& conv, int threads);
+template <class T>
+int64_t conv_rows_workspace_bytes(const DirectConvolution<T>& conv, int threads);
 
 // body(offset in a filter's plane of image 0, position, length) for each stretch of the pixels
 // [pixel, pixel + count) that is one in the result. `position` counts from the first of them.
@@ -41,6 +51,13 @@ FASTDL_INLINE void each_stretch(const DirectConvolution<T>& conv, int64_t pixel,
          position, length);
     position += length;
   }
+}
+
+// 1x1 filters of stride 1, all channels of a pixel alone.
+FASTDL_INLINE bool is_pointwise(const ConvGeometry& g) {
+  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.pad_top == 0 && g.pad_left == 0 && g.height == g.out_h && g.width == g.out_w &&
+         g.groups == 1;
 }
 
 // A window that is the whole image makes one output of a filter: the layer is a linear one.

@@ -27,6 +27,12 @@ int channels_last_conv2d(Dtype, const void* x, const void* weight, const void* p
                          const void* bias, const ConvGeometry*, Activation, int algorithm,
                          void* out, int threads);
 
+// channels_last_backward.cpp
+int channels_last_conv2d_grad_input(Dtype, const void* grad, const void* weight,
+                                    const ConvGeometry*, int algorithm, void* out, int threads);
+int channels_last_conv2d_grad_weight(Dtype, const void* grad, const void* x, const ConvGeometry*,
+                                     int algorithm, void* out, int threads);
+
 // channels_last_pool.cpp
 void channels_last_max_pool2d(Dtype, const void* x, const PoolGeometry*, void* out,
                               int64_t* indices, int threads);
@@ -44,6 +50,8 @@ void channels_last_adaptive_avg_pool2d_backward(Dtype, const void* grad, int64_t
                                                 const AdaptiveGeometry*, void* out, int threads);
 
 // channels_last_norm.cpp
+int channels_last_conv2d_grad_bias(Dtype, const void* grad, const NormGeometry*, void* out,
+                                   int threads);
 int channels_last_batch_norm_train(Dtype, const void* x, const void* weight, const void* bias,
                                    double eps, const NormGeometry*, Activation, void* out,
                                    void* mean, void* var, int threads);

@@ -159,6 +159,14 @@ struct Table {
   int (*channels_last_conv2d)(Dtype, const void* x, const void* weight, const void* packed,
                               const void* bias, const ConvGeometry*, Activation, int algorithm,
                               void* out, int threads);
+  int (*channels_last_conv2d_grad_input)(Dtype, const void* grad, const void* weight,
+                                         const ConvGeometry*, int algorithm, void* out,
+                                         int threads);
+  int (*channels_last_conv2d_grad_weight)(Dtype, const void* grad, const void* x,
+                                          const ConvGeometry*, int algorithm, void* out,
+                                          int threads);
+  int (*channels_last_conv2d_grad_bias)(Dtype, const void* grad, const NormGeometry*, void* out,
+                                        int threads);
   void (*channels_last_max_pool2d)(Dtype, const void* x, const PoolGeometry*, void* out,
                                    int64_t* indices, int threads);
   bool (*channels_last_max_pool2d_backward)(Dtype, const void* grad, const int64_t* indices,

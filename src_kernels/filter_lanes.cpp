@@ -60,7 +60,7 @@ class TurnedProduct {
 
  private:
   struct Memory {
-    T *panel, *block, *sums;
+    T *panels, *block, *sums;
     char* pixels;
     int64_t bytes;
   };
@@ -81,17 +81,26 @@ class TurnedProduct {
 
   void divide(int threads) {
     blocks = ceil_div(pixels, kNC<T>);
+    // Every block's weights are turned over, every split's pixels packed: tasks are made of what is
+    // cheaper, as measured.
+    const bool packing_is_dear = g.kernel_h * g.kernel_w > 1 && 2 * most_pixels() > filters;
+    if (threads > 1 && packing_is_dear)
+      while (g.groups * blocks < threads && 2 * most_pixels() > filters) blocks *= 2;
     const int64_t most = max(1, kMostSums<T> / (most_pixels() * kNR<T>));
     splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads);
   }
+
+  // Panels that are packed together: of weights as they lie, so many that a row of them is more than
+  // a cache line.
+  int64_t at_once() const { return conv.turned ? 4 : 1; }
 
   int64_t most_pixels() const { return ceil_div(pixels, blocks); }
 
   Memory memory_of(char* base) const {
     T* t = reinterpret_cast<T*>(base);
     Memory memory;
-    memory.panel = t;
-    memory.block = t += kPanelSize<T>;
+    memory.panels = t;
+    memory.block = t += at_once() * kPanelSize<T>;
     memory.sums = t += min(kKC, depth) * kBPitch<T>;
     memory.pixels = reinterpret_cast<char*>(
         t += (ceil_div(panels, splits) * most_pixels() + kLanes<T>) * kNR<T>);
@@ -124,14 +133,20 @@ class TurnedProduct {
     const Tiles tiles(task.count);
     T* c = memory.sums;
     for (int64_t p = task.panel; p < task.end_panel; ++p) {
-      const int64_t filter = p * kNR<T>, wide = min(kNR<T>, filters - filter);
-      pack_turned(conv.weight + (task.group * filters + filter) * depth + k, depth, k_end - k, wide,
-                  memory.panel);
-      const int vectors = static_cast<int>(ceil_div(wide, kLanes<T>));
-      const T* a = memory.block;
+      const int64_t filter = p * kNR<T>, packed = (p - task.panel) % at_once();
+      if (packed == 0) {
+        const int64_t end = min(filters, min(task.end_panel, p + at_once()) * kNR<T>);
+        const T* weight = conv.weight + task.group * filters * depth;
+        if (conv.turned)
+          pack_copied(weight + k * filters + filter, filters, k_end - k, end - filter, memory.panels);
+        else
+          pack_turned(weight + filter * depth + k, depth, k_end - k, end - filter, memory.panels);
+      }
+      const int vectors = static_cast<int>(ceil_div(min(kNR<T>, filters - filter), kLanes<T>));
+      const T *a = memory.block, *b = memory.panels + packed * kPanelSize<T>;
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int tall = tiles.rows(tile);
-        choose_microkernel<T, BlockByPanel<T>>(tall, vectors)(k_end - k, a, memory.panel, c, kNR<T>,
+        choose_microkernel<T, BlockByPanel<T>>(tall, vectors)(k_end - k, a, b, c, kNR<T>,
                                                               {nullptr, k > 0, false});
         a += tall;
         c += tall * kNR<T>;
@@ -194,7 +209,6 @@ class TurnedProduct {
 template <class T>
 bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const ConvGeometry& g = conv.g;
-  if (conv.column != 1) return false;
   auto vectors = [](double size) {
     const int64_t count = ceil_div(static_cast<int64_t>(size), kLanes<T>);
     return static_cast<double>(count) + (count % kNRVectors ? 1.0 / 3 : 0);
@@ -204,11 +218,11 @@ bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const double plane = static_cast<double>(g.out_h * g.out_w);
   const double all = static_cast<double>(g.batch) * plane;
   const double pixels = all / __builtin_ceil(all / kNC<T>), images = pixels / plane;
-  const double turned = depth * (pixels * vectors(filters) / 2 + 0.25 * filters) +
-                        0.75 * filters * pixels;
-  const double straight = depth * filters * (vectors(pixels) / 2 + 0.3) +
-                          filters * (0.25 * pixels + 10 * images);
-  return turned < straight;
+  const double here = depth * (pixels * vectors(filters) / 2 + (conv.turned ? 0.1 : 0.25) * filters) +
+                      (conv.column == 1 ? 0.75 : 2) * filters * pixels;
+  const double there = depth * filters * (vectors(pixels) / 2 + 0.3) +
+                       filters * ((conv.column == 1 ? 0.25 : 2) * pixels + 10 * images);
+  return here < there;
 }
 
 template <class T>

@@ -107,7 +107,7 @@ void forward(const T* x, const T* weight, const T* bias, const LinearGeometry& g
 // --- gradients ----------------------------------------------------------------------
 
 // A tile: kTile rows of two vectors, summed in registers.
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kTile = 12;
 #elif defined(__AVX2__) || defined(__aarch64__)
 constexpr int kTile = 6;

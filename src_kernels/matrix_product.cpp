@@ -28,11 +28,13 @@ template <class T>
 class PackedProduct {
  public:
   PackedProduct(const MatrixProduct<T>& product, int threads) : m(product) {
-    chunks = ceil_div(m.depth, kKC);
+    terms = m.pieces * m.depth;
+    chunks = ceil_div(terms, kKC);
     panels = ceil_div(m.columns, kNR<T>);
     blocks = ceil_div(m.rows, kNC<T>);
-    if (threads > 1 && blocks * panels < 2 * threads) blocks = min(2 * threads, ceil_div(m.rows, 4 * kMR));
-    shares = panel_shares(panels, ceil_div(panels, kPanels<T>), blocks, threads);
+    if (threads > 1 && m.slices * blocks * panels < 2 * threads)
+      blocks = min(2 * threads, ceil_div(m.rows, 4 * kMR));
+    shares = panel_shares(panels, ceil_div(panels, kPanels<T>), m.slices * blocks, threads);
     past_caches = m.columns % kNR<T> == 0 && kNR<T> % kLineLength<T> == 0 && to_next_line(m.c) == 0 &&
                   goes_past_caches(m.rows * m.columns * static_cast<int64_t>(sizeof(T)));
   }
@@ -40,7 +42,7 @@ class PackedProduct {
   int run(int threads) {
     const int64_t bytes = memory_of(nullptr).bytes;
     int result = kDone;
-    parallel_for(blocks * shares, threads, [&](int64_t task) {
+    parallel_for(m.slices * blocks * shares, threads, [&](int64_t task) {
       char* memory = static_cast<char*>(workspace(bytes));
       if (memory) run_task(task, memory_of(memory));
       else note(&result, kNoMemory);
@@ -55,11 +57,12 @@ class PackedProduct {
   };
 
   struct Task {
-    int64_t row, rows, column, columns;
+    int64_t row, rows, column, columns, chunk, end_chunk;
+    T* c;
   };
 
   const MatrixProduct<T>& m;
-  int64_t chunks, panels, blocks, shares;
+  int64_t terms, chunks, panels, blocks, shares;
   bool past_caches;
 
   bool a_lies_in_rows() const { return m.a_term == 1; }
@@ -69,58 +72,79 @@ class PackedProduct {
     T* t = reinterpret_cast<T*>(base);
     Memory memory;
     memory.a = t;
-    memory.b = t += a_lies_in_rows() ? tall * kAPitch<T> : min(kKC, m.depth) * kBPitch<T>;
+    memory.b = t += a_lies_in_rows() ? tall * kAPitch<T> : min(kKC, terms) * kBPitch<T>;
     memory.sums = t += wide * kPanelSize<T>;
     memory.bytes = reinterpret_cast<char*>(t + wide * tall * kNR<T>) - base;
     return memory;
   }
 
   Task task_of(int64_t index) const {
-    const int64_t block = index / shares, share = index % shares;
-    const int64_t row = part(m.rows, blocks, block);
-    const int64_t column = part(panels, shares, share) * kNR<T>;
-    return {row, part(m.rows, blocks, block + 1) - row, column,
-            min(m.columns, part(panels, shares, share + 1) * kNR<T>) - column};
+    const int64_t share = index % shares, block = index / shares % blocks;
+    const int64_t slice = index / shares / blocks;
+    Task task;
+    task.row = part(m.rows, blocks, block);
+    task.rows = part(m.rows, blocks, block + 1) - task.row;
+    task.column = part(panels, shares, share) * kNR<T>;
+    task.columns = min(m.columns, part(panels, shares, share + 1) * kNR<T>) - task.column;
+    task.chunk = part(chunks, m.slices, slice);
+    task.end_chunk = part(chunks, m.slices, slice + 1);
+    task.c = m.c + (slice * m.rows + task.row) * m.columns + task.column;
+    return task;
   }
 
   void run_task(int64_t index, const Memory& memory) const {
     const Task task = task_of(index);
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t k = part(m.depth, chunks, chunk), terms = part(m.depth, chunks, chunk + 1) - k;
-      pack_rows(task, k, terms, memory.a);
-      const T* b = m.b + k * m.b_term + task.column * m.b_column;
-      if (m.b_column == 1) pack_copied(b, m.b_term, terms, task.columns, memory.b);
-      else pack_turned(b, m.b_column, terms, task.columns, memory.b);
-      if (a_lies_in_rows()) multiply<RowsByPanel<T>>(task, terms, k > 0, memory);
-      else multiply<BlockByPanel<T>>(task, terms, k > 0, memory);
+    for (int64_t chunk = task.chunk; chunk < task.end_chunk; ++chunk) {
+      const int64_t k = part(terms, chunks, chunk), end = part(terms, chunks, chunk + 1);
+      for (int64_t done = k; done < end;) {
+        const int64_t piece = done / m.depth, from = done % m.depth;
+        const int64_t count = min(end - done, m.depth - from);
+        pack_rows(task, piece, from, count, done - k, memory.a);
+        pack_panels(task, piece, from, count, done - k, memory.b);
+        done += count;
+      }
+      const bool accumulate = chunk > task.chunk;
+      if (a_lies_in_rows()) multiply<RowsByPanel<T>>(task, end - k, accumulate, memory);
+      else multiply<BlockByPanel<T>>(task, end - k, accumulate, memory);
     }
     deliver(task, memory.sums);
   }
 
-  void pack_rows(const Task& task, int64_t k, int64_t terms, T* to) const {
-    const T* from = m.a + task.row * m.a_row + k * m.a_term;
-    if (a_lies_in_rows())
+  // Terms [k, k + count) of a piece, as the terms of the chunk from `at` on.
+  void pack_rows(const Task& task, int64_t piece, int64_t k, int64_t count, int64_t at, T* to) const {
+    const T* from = m.a + piece * m.a_piece + task.row * m.a_row + k * m.a_term;
+    if (a_lies_in_rows()) {
+      to += at;
       for (int64_t i = 0; i < task.rows; ++i, from += m.a_row, to += kAPitch<T>)
-        memcpy(to, from, static_cast<size_t>(terms) * sizeof(T));
-    else
-      for (int64_t i = 0; i < terms; ++i, from += m.a_term, to += kBPitch<T>)
+        memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
+    } else {
+      to += at * kBPitch<T>;
+      for (int64_t i = 0; i < count; ++i, from += m.a_term, to += kBPitch<T>)
         memcpy(to, from, static_cast<size_t>(task.rows) * sizeof(T));
+    }
+  }
+
+  void pack_panels(const Task& task, int64_t piece, int64_t k, int64_t count, int64_t at, T* to) const {
+    const T* from = m.b + piece * m.b_piece + k * m.b_term + task.column * m.b_column;
+    to += at * kNR<T>;
+    if (m.b_column == 1) pack_copied(from, m.b_term, count, task.columns, to);
+    else pack_turned(from, m.b_column, count, task.columns, to);
   }
 
   template <class Layout>
-  void multiply(const Task& task, int64_t terms, bool accumulate, const Memory& memory) const {
+  void multiply(const Task& task, int64_t depth, bool accumulate, const Memory& memory) const {
     const Tiles tiles(task.rows);
     const T* b = memory.b;
     for (int64_t j = 0; j < task.columns; j += kNR<T>, b += kPanelSize<T>) {
       T* c = memory.sums + j * task.rows;
       int64_t ldc = kNR<T>;
-      if (in_place(task, j)) c = m.c + task.row * m.columns + task.column + j, ldc = m.columns;
+      if (in_place(task, j)) c = task.c + j, ldc = m.columns;
       const int vectors =
           static_cast<int>(ceil_div(min(kNR<T>, task.columns - j), kLanes<T>));
       const T* a = memory.a;
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int tall = tiles.rows(tile);
-        choose_microkernel<T, Layout>(tall, vectors)(terms, a, b, c, ldc,
+        choose_microkernel<T, Layout>(tall, vectors)(depth, a, b, c, ldc,
                                                      {nullptr, accumulate, false});
         a += tall * Layout::row;
         c += tall * ldc;
@@ -138,7 +162,7 @@ class PackedProduct {
     if (done == task.columns) return;
     sums += done * task.rows;
     for (int64_t i = 0; i < task.rows; ++i) {
-      T* to = m.c + (task.row + i) * m.columns + task.column;
+      T* to = task.c + i * m.columns;
       const T* from = sums + i * kNR<T>;
       for (int64_t j = done; j < task.columns; j += kNR<T>, from += task.rows * kNR<T>)
 #pragma GCC unroll 4

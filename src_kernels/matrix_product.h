@@ -5,16 +5,19 @@
 
 namespace fastdl::FASTDL_ISA {
 
-// c(i, j) = bias(j) + sum over k of a(i, k) * b(k, j)
+// c(i, j) = bias(j) + sum over pieces p and k < depth of a(p, i, k) * b(p, k, j)
+//
+// The sum may be cut into slices, of which each is written by itself: c(slice, i, j).
 template <class T>
 struct MatrixProduct {
   int64_t rows, columns, depth;
   const T* a;
-  int64_t a_row, a_term;  // a(i, k) at i * a_row + k * a_term; one of the two is 1
+  int64_t a_row, a_term;  // a(p, i, k) at p * a_piece + i * a_row + k * a_term; of the two one is 1
   const T* b;
-  int64_t b_term, b_column;  // b(k, j) at k * b_term + j * b_column; one of the two is 1
+  int64_t b_term, b_column;  // b(p, k, j) at p * b_piece + k * b_term + j * b_column, likewise
   const T* bias;             // or null
   T* c;                      // dense, row by row
+  int64_t pieces = 1, a_piece = 0, b_piece = 0, slices = 1;
 };
 
 // Returns kNoMemory where there is none.

@@ -23,7 +23,7 @@ namespace fastdl::FASTDL_ISA {
 
 // The tile fills the registers: 28 of 32 with AVX-512 (2 vectors of B and a broadcast beside it),
 // 12 of 16 with AVX2, 8 of 16 without FMA (whose products need registers too).
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kMR = 14, kNRVectors = 2;
 #elif defined(__AVX2__)
 constexpr int kMR = 6, kNRVectors = 2;
@@ -74,26 +74,9 @@ struct Finish {
 };
 
 // Row r of C starts at c + r * ldc.
-template <class T, class Layout, int rows, int vectors>
-static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
-                        const Finish<T>& finish) {
-  // C is needed last: ask for it first.
-#pragma GCC unroll 14
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
-  Vector<T> sum[rows][vectors] = {};
-  for (int64_t k = 0; k < depth; ++k, a += Layout::term, b += Layout::panel) {
-    Vector<T> panel[vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
-#pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-      Vector<T> element = splat(a[r * Layout::row]);
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sum[r][v] += element * panel[v];
-    }
-  }
+template <class T, int rows, int vectors>
+FASTDL_INLINE void finish_tile(Vector<T> (&sum)[rows][vectors], T* c, int64_t ldc,
+                               const Finish<T>& finish) {
   // One stage at a time, so that each question is asked once a tile.
   if (finish.accumulate) {
 #pragma GCC unroll 14
@@ -119,6 +102,29 @@ static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc
     for (int v = 0; v < vectors; ++v) store(c + r * ldc + v * kLanes<T>, sum[r][v]);
 }
 
+template <class T, class Layout, int rows, int vectors>
+static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
+                        const Finish<T>& finish) {
+  // C is needed last: ask for it first.
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
+  Vector<T> sum[rows][vectors] = {};
+  for (int64_t k = 0; k < depth; ++k, a += Layout::term, b += Layout::panel) {
+    Vector<T> panel[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      Vector<T> element = splat(a[r * Layout::row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[r][v] += element * panel[v];
+    }
+  }
+  finish_tile<T, rows, vectors>(sum, c, ldc, finish);
+}
+
 template <class T>
 using Microkernel = void (*)(int64_t, const T*, const T*, T*, int64_t, const Finish<T>&);
 
@@ -140,13 +146,13 @@ FASTDL_INLINE Microkernel<T> choose_microkernel(int rows, int vectors) {
   return microkernel_row<T, Layout, most_rows>[vectors - 1];
 }
 
-// `size` rows divided into tiles of at most kMR, as even as can be.
+// `size` rows divided into tiles of at most `most`, as even as can be.
 struct Tiles {
   int64_t count;
   int least;
   int64_t larger;  // so many of the tiles have a row more
-  explicit Tiles(int64_t size)
-      : count((size - 1) / kMR + 1), least(static_cast<int>(size / count)), larger(size % count) {}
+  explicit Tiles(int64_t size, int most = kMR)
+      : count((size - 1) / most + 1), least(static_cast<int>(size / count)), larger(size % count) {}
   int rows(int64_t tile) const { return least + (tile < larger); }
 };
 

@@ -20,12 +20,14 @@ FASTDL_INLINE void pack_turned(const T* from, int64_t pitch, int64_t terms, int6
       const int64_t count = min(lanes, columns - j - v);
       const T* row = from + (j + v) * pitch;
       int64_t k = 0;
-      if (count == lanes)
-        for (; k + lanes <= terms; k += lanes) {
+      if (count == lanes && terms >= lanes)
+        // The last square reaches back.
+        for (; k < terms; k += lanes) {
+          const int64_t first = min(k, terms - lanes);
           Vector<T> square[lanes];
-          load_transposed<T>(row + k, pitch, square);
+          load_transposed<T>(row + first, pitch, square);
 #pragma GCC unroll 16
-          for (int i = 0; i < lanes; ++i) store(to + (k + i) * wide + v, square[i]);
+          for (int i = 0; i < lanes; ++i) store(to + (first + i) * wide + v, square[i]);
         }
       for (; k < terms; ++k)
         for (int64_t i = 0; i < lanes; ++i) to[k * wide + v + i] = i < count ? row[i * pitch + k] : 0;

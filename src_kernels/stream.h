@@ -48,9 +48,9 @@ template <class T>
 FASTDL_INLINE void stream(T* p, Vector<T> v) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && FASTDL_VECTOR_BYTES == 32
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && FASTDL_VECTOR_BYTES == 16
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
 #else
   store(p, v);

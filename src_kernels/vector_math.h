@@ -138,7 +138,7 @@ FASTDL_INLINE Vector<T> load_part(const T* p, int64_t count, T fill) {
   if constexpr (sizeof(T) == 4)
     return (Vector<T>)_mm512_mask_loadu_ps((__m512)splat(fill), static_cast<__mmask16>(mask), p);
   else return (Vector<T>)_mm512_mask_loadu_pd((__m512d)splat(fill), static_cast<__mmask8>(mask), p);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && FASTDL_VECTOR_BYTES == 32
   const IntegerVector<T> mask = iota<T>() < static_cast<Integer<T>>(count);
   Vector<T> v;
   if constexpr (sizeof(T) == 4) v = (Vector<T>)_mm256_maskload_ps((const float*)p, (__m256i)mask);
@@ -282,7 +282,7 @@ FASTDL_INLINE Vector<T> square_root(Vector<T> x) {
   // With a mask of ones: what has none makes GCC 12 warn of its own headers.
   if constexpr (sizeof(T) == 4) return (Vector<T>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
   else return (Vector<T>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && FASTDL_VECTOR_BYTES == 32
   if constexpr (sizeof(T) == 4) return (Vector<T>)_mm256_sqrt_ps((__m256)x);
   else return (Vector<T>)_mm256_sqrt_pd((__m256d)x);
 #else

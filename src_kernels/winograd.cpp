@@ -353,12 +353,19 @@ void divide(Winograd<T>& conv, int threads) {
 }
 
 // stage[row][column][lane] of a run into the planes of `used` filters, whose rows and columns are
-// `row` and `step` elements apart.
+// `row` and `step` elements apart. Where filters are neighbours, a vector of them goes as it is.
 template <class T>
 void write_rows(const T* stage, int64_t rows, int64_t columns, int used, int64_t row, int64_t step,
                 int64_t plane, T* out) {
   constexpr int lanes = kLanes<T>;
   for (int64_t i = 0; i < rows; ++i, stage += kStageRow<T>, out += row) {
+    if (plane == 1 && step > 1) {
+      const auto bytes = static_cast<size_t>(used) * sizeof(T);
+      for (int64_t j = 0; j < columns; ++j)
+        if (used == lanes) store(out + j * step, load(stage + j * lanes));
+        else memcpy(out + j * step, stage + j * lanes, bytes);
+      continue;
+    }
     if (step > 1) {
       for (int64_t j = 0; j < columns; ++j)
         for (int l = 0; l < used; ++l) out[l * plane + j * step] = stage[j * lanes + l];
@@ -401,8 +408,10 @@ template <class T, int tile>
 bool write_tiles(const Winograd<T>& conv, const WinogradParts::Part& part, int64_t begin, int count,
                  int64_t group, int64_t panel, const T* m) {
   constexpr int lanes = kLanes<T>;
-  const int64_t stride = conv.m_stride(), plane = conv.rows.size * conv.columns.size;
-  const int64_t filters = conv.filters.filters;
+  const int64_t stride = conv.m_stride(), size = conv.rows.size * conv.columns.size;
+  const int64_t filters = conv.filters.filters, all_filters = conv.groups * filters;
+  const bool channels_last = conv.planes.channels_last;
+  const int64_t plane = channels_last ? 1 : size, pixel = channels_last ? all_filters : 1;
   alignas(64) T stage[tile * kStageRow<T>];
   Vector<T> not_finite = {};
   for (int half = 0; half < 2; ++half) {
@@ -449,10 +458,11 @@ bool write_tiles(const Winograd<T>& conv, const WinogradParts::Part& part, int64
       const Inside y(conv.rows, part.row, run.row_phase, run.row * tile, tile);
       const Inside x(conv.columns, part.column, run.column_phase, run.column * tile,
                      tile * run.count);
-      T* out = conv.out + ((run.image * conv.groups + group) * filters + filter) * plane +
-               y.at * conv.columns.size + x.at;
+      T* out = conv.out + run.image * all_filters * size + (group * filters + filter) * plane +
+               (y.at * conv.columns.size + x.at) * pixel;
       write_rows(stage + y.begin * kStageRow<T> + x.begin * lanes, y.count, x.count, used,
-                 conv.rows.write_step * conv.columns.size, conv.columns.write_step, plane, out);
+                 conv.rows.write_step * conv.columns.size * pixel, conv.columns.write_step * pixel,
+                 plane, out);
     });
   }
   return all_zero<T>(not_finite);
@@ -473,7 +483,7 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
   const int64_t m_stride = conv.m_stride(), m_set = kTileElements * m_stride;
 
   Planes<T> planes = conv.planes;
-  planes.first += group * depth * planes.height * planes.width;
+  planes.first += group * depth * planes.plane;
   for (int p = 0; p < conv.v_sets; ++p) {
     const auto& part = conv.parts.part[p];
     transform_input_tiles(
@@ -574,11 +584,12 @@ WinogradParts parts_of(const ConvGeometry& g, bool turned) {
 
 template <class T>
 Winograd<T> plan(const T* x, const T* weight, const T* packed, const T* bias,
-                 const ConvGeometry& g, Activation activation, bool turned, T* out, int threads) {
+                 const ConvGeometry& g, Activation activation, bool turned, T* out, int threads,
+                 bool channels_last) {
   const int64_t channels = turned ? g.filters : g.channels;
   const int64_t height = turned ? g.out_h : g.height, width = turned ? g.out_w : g.width;
-  const int64_t image = channels * height * width;
-  Planes<T> planes = {x, x + g.batch * image, channels / g.groups, image, height, width};
+  const auto planes =
+      Planes<T>::of(x, g.batch, channels, g.groups, height, width, channels_last);
   const WinogradAxis rows = row_axis(g, turned), columns = column_axis(g, turned);
   const WinogradParts parts(rows, columns);
   const bool own_pixels = turned && g.stride_h > 1;
@@ -598,8 +609,9 @@ Winograd<T> plan(const T* x, const T* weight, const T* packed, const T* bias,
 
 template <class T>
 int convolve(const T* x, const T* weight, const T* packed, const T* bias, const ConvGeometry& g,
-             Activation activation, bool turned, T* out, int threads) {
-  Winograd<T> conv = plan(x, weight, packed, bias, g, activation, turned, out, threads);
+             Activation activation, bool turned, T* out, int threads, bool channels_last) {
+  Winograd<T> conv =
+      plan(x, weight, packed, bias, g, activation, turned, out, threads, channels_last);
   if (conv.grid.all == 0) return kDone;
   if (!conv.packed && !conv.transform_here) {
     auto* shared = static_cast<T*>(
@@ -627,7 +639,7 @@ template <class T>
 int64_t workspace_bytes(const ConvGeometry& g, bool packed, int threads) {
   T any = 0;
   auto conv = plan<T>(nullptr, nullptr, packed ? &any : nullptr, nullptr, g, kIdentity, false,
-                      nullptr, threads);
+                      nullptr, threads, false);
   if (conv.grid.all == 0) return 0;
   WinogradMemory<T> sizes;
   int64_t shared = conv.packed || conv.transform_here
@@ -668,14 +680,15 @@ void winograd_pack(Dtype dtype, const void* weight, const ConvGeometry& g, void*
 }
 
 int winograd(Dtype dtype, const void* x, const void* weight, const void* packed, const void* bias,
-             const ConvGeometry& g, Activation activation, bool turned, void* out, int threads) {
+             const ConvGeometry& g, Activation activation, bool turned, void* out, int threads,
+             bool channels_last) {
   if (dtype == kFloat32)
     return convolve(static_cast<const float*>(x), static_cast<const float*>(weight),
                     static_cast<const float*>(packed), static_cast<const float*>(bias), g,
-                    activation, turned, static_cast<float*>(out), threads);
+                    activation, turned, static_cast<float*>(out), threads, channels_last);
   return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
                   static_cast<const double*>(packed), static_cast<const double*>(bias), g,
-                  activation, turned, static_cast<double*>(out), threads);
+                  activation, turned, static_cast<double*>(out), threads, channels_last);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -16,7 +16,7 @@ namespace fastdl::FASTDL_ISA {
 
 // The register tile of the products: kRows rows by 2 vectors, a broadcast element times 2 vectors a
 // row, which fills the registers.
-#if defined(__AVX512F__)
+#if FASTDL_VECTOR_BYTES == 64
 constexpr int kRows = 14;
 #elif defined(__aarch64__)
 constexpr int kRows = 12;
@@ -26,13 +26,22 @@ constexpr int kRows = 6;
 constexpr int kRows = 4;
 #endif
 
-// Planes of an image: (N, C, H, W), of which a group's channels are read.
+// Planes of an image, (N, C, H, W), of which a group's channels are read.
 template <class T>
 struct Planes {
   const T* first;  // the group's first channel of image 0
   const T* end;    // of all the array
   int64_t channels, image;  // of the group; elements from image to image
   int64_t height, width;
+  int64_t plane, pixel;  // elements from channel to channel, from pixel to pixel of a row
+  bool channels_last;    // (N, H, W, C) in memory
+
+  static Planes of(const T* x, int64_t batch, int64_t all_channels, int64_t groups, int64_t height,
+                   int64_t width, bool channels_last) {
+    const int64_t size = height * width, image = all_channels * size;
+    return {x, x + batch * image, all_channels / groups, image, height, width,
+            channels_last ? 1 : size, channels_last ? all_channels : 1, channels_last};
+  }
 };
 
 // How the output is tiled: image by image, phase by phase (winograd_axis.h), row by row.
@@ -143,6 +152,20 @@ void stage_row_by_column(const T* from, int64_t step, int64_t plane, int used, i
   }
 }
 
+// The same where a pixel's channels are neighbours.
+template <class T>
+FASTDL_INLINE void stage_row_of_pixels(const T* from, int64_t step, int used, int begin, int end,
+                                       T* stage) {
+  constexpr int lanes = kLanes<T>;
+  const auto bytes = static_cast<size_t>(used) * sizeof(T);
+  for (int column = begin; column < end; ++column) {
+    Vector<T> v = {};
+    if (used == lanes) v = load(from + column * step);
+    else memcpy(&v, from + column * step, bytes);
+    store(stage + column * lanes, v);
+  }
+}
+
 // Where the tiles of an image lie: pixel (i, j) of tile (row, column) of phase (0, 0) at
 // (y + y_step * (tile * row + i), x + x_step * (tile * column + j)).
 struct TileWindow {
@@ -154,18 +177,19 @@ template <class T>
 static void stage_rows(const Planes<T>& planes, const TileGrid& grid, const TileWindow& window,
                        const TileRun& run, int64_t channel, int rows, int columns, T* stage) {
   constexpr int lanes = kLanes<T>;
-  const int64_t plane = planes.height * planes.width, step = window.x_step;
+  const int64_t plane = planes.plane, step = window.x_step;
   const int used = static_cast<int>(min(lanes, planes.channels - channel));
   int64_t y = run.row_phase + window.y + window.y_step * grid.tile * run.row;
   const int64_t x = run.column_phase + window.x + step * grid.tile * run.column;
   const int first = static_cast<int>(max(0, min(columns, ceil_div(-x, step))));
   const int last = static_cast<int>(max(first, min(columns, ceil_div(planes.width - x, step))));
-  const T* origin = planes.first + run.image * planes.image + channel * plane + x;
+  const T* origin = planes.first + run.image * planes.image + channel * plane + x * planes.pixel;
   for (int row = 0; row < rows; ++row, stage += kStageRow<T>, y += window.y_step) {
     int begin = first, end = last;
     if (y < 0 || y >= planes.height) begin = end = 0;
-    const T* from = origin + y * planes.width;
-    if (step == 1) stage_row<T, 1>(from, planes.end, plane, used, begin, end, stage);
+    const T* from = origin + y * planes.width * planes.pixel;
+    if (planes.channels_last) stage_row_of_pixels(from, step * planes.pixel, used, begin, end, stage);
+    else if (step == 1) stage_row<T, 1>(from, planes.end, plane, used, begin, end, stage);
     else if (step == 2) stage_row<T, 2>(from, planes.end, plane, used, begin, end, stage);
     else stage_row_by_column(from, step, plane, used, begin, end, stage);
     for (int column = 0; column < begin; ++column) store(stage + column * lanes, Vector<T>{});

@@ -239,9 +239,9 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   int64_t channels = min(w.channel_block, w.channels - channel);
 
   Planes<T> grads = w.grads, inputs = w.inputs;
-  grads.first += (group * w.filters + filter) * grads.height * grads.width;
+  grads.first += (group * w.filters + filter) * grads.plane;
   grads.channels = filters;
-  inputs.first += (group * w.channels + channel) * inputs.height * inputs.width;
+  inputs.first += (group * w.channels + channel) * inputs.plane;
   inputs.channels = channels;
   const Elements<const T> z = {memory.z, element_stride(w.tiles * w.filter_block), w.filter_block};
   const Elements<const T> v = {memory.v, element_stride(w.tiles * w.channel_block),
@@ -354,14 +354,13 @@ void add_shares(const T* shares, int64_t count, int64_t size, T* out, int thread
 }
 
 template <class T>
-int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads,
+                bool channels_last) {
   int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
-  Planes<T> grads = {grad,    grad + g.batch * g.filters * g.out_h * g.out_w,
-                     filters, g.filters * g.out_h * g.out_w,
-                     g.out_h, g.out_w};
-  Planes<T> inputs = {x,        x + g.batch * g.channels * g.height * g.width,
-                      channels, g.channels * g.height * g.width,
-                      g.height, g.width};
+  const auto grads =
+      Planes<T>::of(grad, g.batch, g.filters, g.groups, g.out_h, g.out_w, channels_last);
+  const auto inputs =
+      Planes<T>::of(x, g.batch, g.channels, g.groups, g.height, g.width, channels_last);
   const WinogradAxis rows =
       forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
   const WinogradAxis columns =
@@ -399,12 +398,12 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
 }  // namespace
 
 int winograd_grad_weight(Dtype dtype, const void* grad, const void* x, const ConvGeometry& g,
-                         void* out, int threads) {
+                         void* out, int threads, bool channels_last) {
   if (dtype == kFloat32)
     return grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), g,
-                       static_cast<float*>(out), threads);
+                       static_cast<float*>(out), threads, channels_last);
   return grad_weight(static_cast<const double*>(grad), static_cast<const double*>(x), g,
-                     static_cast<double*>(out), threads);
+                     static_cast<double*>(out), threads, channels_last);
 }
 
 }  // namespace fastdl::FASTDL_ISA

@@ -115,8 +115,6 @@ def max_pool2d(
     target = output(out, geometry.out_shape, x, order, x=x)
     indices = empty_image(geometry.out_shape, INT64, x, order) if return_indices else None
     kernels.max_pool2d(image(kernels, x, order), geometry, target, indices)
-    if indices is not None and is_device(indices):
-        indices.below = geometry.height * geometry.width  # type: ignore[attr-defined]
     result = deliver(target, out, order)
     return result if indices is None else (result, deliver(indices, None, order))
 

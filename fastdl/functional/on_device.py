@@ -271,18 +271,19 @@ def folded(
     return norm.folded(_dense(weight), _dense(bias), _dense(mean), (factors[0], factors[1]))
 
 
-def zeros_like(array: Any) -> Any:
-    """Zeros, shaped as ``array`` and on its GPU."""
-    from ..backends.cuda import arrays
-
-    return arrays.zeros_like(array)
-
-
 def adjust(name: str, array: Any, number: float) -> None:
     """``scale`` by a number, ``clip`` into ``[-number, number]``, ``shrink`` by it: in place."""
     from ..backends.cuda import elementwise
 
     elementwise.adjusted(name, array, number)
+
+
+def with_power_penalty(grad: Any, w: Any, scale: float, strength: float, power: float) -> Any:
+    """``scale * grad + strength * sign(w) * |w|**power``."""
+    from ..backends.cuda import elementwise
+
+    _together(param=w, grad=grad)
+    return elementwise.with_power_penalty(_dense(grad), _dense(w), scale, strength, power)
 
 
 def optimizer_step(
@@ -308,14 +309,13 @@ def sum_of_squares(arrays: Any) -> float:
 def dropout(
     x: Any, p: float, training: bool, scale: float, generator: np.random.Generator, out: Any
 ) -> tuple[Any, Any]:
-    """`fastdl.dropout`: the mask is drawn on the GPU, from a seed that ``generator`` gives."""
-    from ..backends.cuda import layers
+    """`fastdl.dropout`: the mask is the CPU's, drawn on the GPU."""
+    from ..backends.cuda import elementwise, random
     from .outputs import elementwise_output
 
     target: Any = elementwise_output(out, x)
-    dropped = p if training else 0.0
-    mask = layers.drawn_mask(x.shape, dropped, int(generator.integers(2**63)), x)
-    layers.dropout(_dense(x), mask, scale if training else 1.0, target)
+    mask = random.drawn_mask(x.shape, p, generator, x) if training else random.full_mask(x)
+    elementwise.dropout(_dense(x), mask, scale if training else 1.0, target)
     return target if out is None else out, mask
 
 

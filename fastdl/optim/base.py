@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..backends.table import OptimizerStep, Rule
 from ..device import placed, to_host, where
-from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional.inputs import floats
 from ..functional.optimizer import (
     check_parameters,
@@ -135,13 +135,7 @@ class Optimizer:
         arrays = plan.arrays
         scale = 1.0 if self.max_norm is None else clipping_scale(norm(gradients), self.max_norm)
         for place, penalty in plan.general:
-            if where(arrays[place]) is not None:
-                raise DeviceError(
-                    f"{type(penalty).__name__} on {plan.names[place]!r}: on a GPU the penalties are "
-                    f"L1, L2 and Elastic, which the update computes itself"
-                )
-            total = scale * gradients[place] + penalty.gradient(arrays[place])
-            gradients[place] = np.asarray(total, arrays[place].dtype)
+            gradients[place] = penalty.added_to(gradients[place], scale, arrays[place])
         for group in plan.groups:
             for count, places in self._by_count(plan.names, group.places):
                 optimizer_step(

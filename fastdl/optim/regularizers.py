@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..device import to_host, where
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DeviceError, DTypeError
 from ..functional import on_device
 from ..functional.optimizer import sum_of_squares
 from .selection import Array, Selection, check_selection, selects
@@ -51,6 +51,20 @@ class Penalty(Regularizer):
     @abstractmethod
     def gradient(self, param: Array) -> Array:
         """The gradient of `value`, of ``param``'s dtype."""
+
+    def added_to(self, grad: Array, scale: float, param: Array) -> Array:
+        """``scale * grad`` and the penalty's own gradient.
+
+        Raises
+        ------
+        DeviceError
+            If they are on a GPU, where `gradient` computes nothing.
+        """
+        if where(param) is not None:
+            raise DeviceError(
+                f"on a GPU the penalties are L1, L2, Elastic and Lp, got {type(self).__name__}"
+            )
+        return np.asarray(scale * grad + self.gradient(param), param.dtype)
 
 
 class Elastic(Penalty):
@@ -232,6 +246,13 @@ class Lp(Penalty):
         with np.errstate(all="ignore"):
             power: Array = np.abs(param) ** (self.p - 1)
             return self.strength * np.sign(param) * power
+
+    def added_to(self, grad: Array, scale: float, param: Array) -> Array:
+        if where(param) is None:
+            return super().added_to(grad, scale, param)
+        return on_device.with_power_penalty(  # type: ignore[no-any-return]
+            grad, param, scale, self.strength, self.p - 1
+        )
 
 
 class Groups(Regularizer):

@@ -146,7 +146,9 @@ def test_what_is_not_finite_stays_where_it_belongs(
     for column in range(size):
         answers = {}
         spoiled = {name: array.copy() for name, array in arrays.items()}
-        spoiled[place][1, 3, column % spoiled[place].shape[2], column] = (np.inf, np.nan)[column % 2]
+        spoiled[place][1, 3, column % spoiled[place].shape[2], column] = (np.inf, np.nan)[
+            column % 2
+        ]
         with np.errstate(all="ignore"):
             for algorithm in ("winograd", "direct"):
                 options = {**chosen, **case.options, "algorithm": algorithm}

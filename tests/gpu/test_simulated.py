@@ -10,16 +10,29 @@ from support import assert_close, normal
 
 import fastdl
 from fastdl.backends import gpu
+from fastdl.functional import on_device
 
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
 
-from fastdl.backends.cuda import arrays, dlpack, launch, memory
+from fastdl.backends.cuda import arrays, dlpack, launch, memory, pooling
 
 X = normal((4, 3, 6, 6), np.float32, 1)
 WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
 CHANNELS = abs(normal((3,), np.float32, 3))
 TARGET = np.array([0, 2, 1, 4, 3])
+WIDE = normal((5, 1100), np.float32, 4)  # a block for each row, and not a warp
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many elements each copy to the host has."""
+    found: list[int] = []
+    real = arrays.DeviceArray.copy_to_host
+    monkeypatch.setattr(
+        arrays.DeviceArray, "copy_to_host", lambda self: found.append(self.size) or real(self)
+    )
+    return found
 
 
 def _moved(value: Any) -> Any:
@@ -59,6 +72,8 @@ def _back(value: Any) -> Any:
             (normal((5, 6), np.float32), TARGET),
             {"label_smoothing": 0.1},
         ),
+        (fastdl.cross_entropy, (WIDE, TARGET), {"reduction": "none", "label_smoothing": 0.2}),
+        (fastdl.cross_entropy_backward, (WIDE, TARGET), {}),
         (fastdl.softmax, (X,), {}),
         (fastdl.relu, (X,), {}),
         (fastdl.relu, (X.transpose(0, 2, 3, 1)[:, ::-2],), {}),
@@ -113,6 +128,37 @@ def test_places_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     fastdl.max_pool2d_backward(pooled, indices, X.shape)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": 1}, {"stride": 3}, {"stride": 2, "padding": 1}, {"dilation": 2, "stride": 1}],
+    ids=str,
+)
+def test_a_pool_s_gradient_needs_no_lists_where_its_windows_are_known(
+    options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.round(normal((2, 3, 9, 8), np.float32, 1))  # with equal values
+    pooled, indices = fastdl.max_pool2d(x, 3, return_indices=True, **options)
+    grad = normal(pooled.shape, np.float32, 2)
+    expected = fastdl.max_pool2d_backward(grad, indices, x.shape, backend="reference")
+    _, on_gpu = fastdl.max_pool2d(fastdl.to_device(x), 3, return_indices=True, **options)
+    lists = fastdl.max_pool2d_backward(fastdl.to_device(grad), fastdl.to_device(indices), x.shape)
+    np.testing.assert_array_equal(fastdl.to_host(lists), expected)
+    monkeypatch.setattr(pooling, "link", None)
+    found = fastdl.max_pool2d_backward(fastdl.to_device(grad), on_gpu, x.shape)
+    np.testing.assert_array_equal(fastdl.to_host(found), expected)
+
+
+def test_what_others_may_have_written_is_looked_at_anew() -> None:
+    _, indices = fastdl.max_pool2d(fastdl.to_device(X), 2, return_indices=True)
+    assert (indices.below, indices.windows is None) == (36, False)
+    assert indices.__cuda_array_interface__["version"] == 3
+    assert (indices.below, indices.windows) == (None, None)
+    indices.below = 36
+    indices[...] = np.full(indices.shape, 36)
+    with pytest.raises(fastdl.ArgumentError, match="indices must be at least 0 and below 36"):
+        fastdl.max_pool2d_backward(fastdl.to_device(X[..., :3, :3]), indices, X.shape)
+
+
 def test_empty_batches_are_as_on_the_cpu() -> None:
     none = fastdl.to_device(np.empty((0, 6), np.float32))
     assert np.isnan(fastdl.cross_entropy(none, np.empty(0, np.int64)))
@@ -136,19 +182,6 @@ def test_running_statistics_in_one_memory_are_an_error() -> None:
         fastdl.batch_norm(fastdl.to_device(X), mean, mean, training=True)
 
 
-def test_dropout_of_everything_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where the largest number is drawn."""
-    from fastdl.backends.cuda import layers
-
-    drawn = []
-    real = layers.draw(np.uint8)
-    monkeypatch.setattr(layers, "draw", lambda T: lambda *a: drawn.append(a[5:7]) or real(*a))
-    _, mask = fastdl.dropout(fastdl.to_device(X), 1.0, rng=0, return_mask=True)
-    assert not fastdl.to_host(mask).any()
-    fastdl.dropout(fastdl.to_device(X), 0.5, rng=0)
-    assert drawn == [(2**32 - 1, False), (2**31, True)]
-
-
 def test_running_statistics_move_in_place() -> None:
     mean, var = np.zeros(3, np.float32), np.ones(3, np.float32)
     on_gpu = fastdl.to_device(mean), fastdl.to_device(var)
@@ -157,13 +190,49 @@ def test_running_statistics_move_in_place() -> None:
     assert_close(tuple(map(fastdl.to_host, on_gpu)), (mean, var), np.float32, slack=2)
 
 
-def test_dropout_draws_on_the_gpu() -> None:
-    x = fastdl.to_device(np.ones((50, 101), np.float32))
-    y, mask = map(fastdl.to_host, fastdl.dropout(x, 0.3, rng=0, return_mask=True))
-    assert abs(mask.mean() - 0.7) < 0.03
-    np.testing.assert_allclose(y, mask / np.float32(0.7), rtol=1e-6)
-    again = fastdl.to_host(fastdl.dropout(x, 0.3, rng=0))
-    np.testing.assert_array_equal(again, y)
+def test_the_first_of_the_largest_scores_counts() -> None:
+    """As NumPy's argmax: NaN is the largest, and -inf may be."""
+    scores = np.round(normal((9, 70), np.float32, 5))
+    scores[1, 40], scores[2, [3, 60]], scores[3] = np.nan, np.nan, -np.inf
+    largest = scores.argmax(axis=1)
+    for target in (largest, (largest + 1) % 70):
+        expected = np.count_nonzero(target == largest)
+        assert on_device.correct(fastdl.to_device(scores), fastdl.to_device(target)) == expected
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1 - 2**-24, 1.0])
+@pytest.mark.parametrize("shape", [(1,), (31, 1), (64, 35), (3, 0)])
+@pytest.mark.parametrize("before", [0, 3])
+def test_dropout_draws_what_it_draws_on_the_cpu(
+    shape: tuple[int, ...], p: float, before: int, copies: list[int]
+) -> None:
+    """And the generator goes on as there, also from half an output that was left over."""
+    host, device = np.random.default_rng(7), np.random.default_rng(7)
+    for generator in (host, device):
+        generator.random(before, np.float32)
+    x = np.ones(shape, np.float32)
+    for _ in range(2):
+        expected = fastdl.dropout(x, p, rng=host, return_mask=True)
+        found = fastdl.dropout(fastdl.to_device(x), p, rng=device, return_mask=True)
+        assert copies == []
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(fastdl.to_host(one), other)
+        copies.clear()
+        assert device.bit_generator.state == host.bit_generator.state
+
+
+def test_dropout_with_another_generator() -> None:
+    masks = [
+        fastdl.dropout(x, 0.4, rng=np.random.Generator(np.random.Philox(1)), return_mask=True)[1]
+        for x in (X, fastdl.to_device(X))
+    ]
+    np.testing.assert_array_equal(fastdl.to_host(masks[1]), masks[0])
+
+
+def test_dropout_in_evaluation_keeps_everything() -> None:
+    y, mask = fastdl.dropout(fastdl.to_device(X), 0.4, False, return_mask=True)
+    assert fastdl.to_host(mask).all()
+    np.testing.assert_array_equal(fastdl.to_host(y), X)
 
 
 @pytest.mark.parametrize(("name", "bar"), [("tf32", 1e-3), ("bf16", 8e-3)])
@@ -230,9 +299,18 @@ def test_results_go_out_by_dlpack() -> None:
         array.__dlpack__(dl_device=(1, 0))
 
 
+def test_no_stream_waits_for_what_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a convolution's taps, which the default stream's call made."""
+    fastdl.conv2d(fastdl.to_device(X), fastdl.to_device(WEIGHT))
+    with fastdl.use_stream(7):
+        x, weight = fastdl.to_device(X), fastdl.to_device(WEIGHT)
+    monkeypatch.setattr(arrays, "join", None)
+    assert fastdl.conv2d(x, weight).stream == 7
+
+
 def test_work_is_done_on_the_caller_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     joined: list[tuple[int, int]] = []
-    monkeypatch.setattr(launch, "join", lambda later, earlier: joined.append((later, earlier)))
+    monkeypatch.setattr(arrays, "join", lambda later, earlier: joined.append((later, earlier)))
     weight = fastdl.to_device(WEIGHT[:, :, 0, 0])
     stream = type("Stream", (), {"cuda_stream": 8})()
     with fastdl.use_stream(stream):

@@ -16,7 +16,7 @@ from fastdl.cli import main
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
 
-from fastdl.backends.cuda import arrays
+from fastdl.backends.cuda import arrays, launch, optimizer
 
 X = normal((4, 2, 6, 6), np.float32, 1)
 Y = np.array([0, 2, 1, 2])
@@ -57,31 +57,16 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.fixture
-def same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout on the GPU draws what it draws on the CPU."""
-    from fastdl.backends.cuda import layers
-    from fastdl.functional.dropout import draw
-
-    generator = np.random.default_rng(3)
-    monkeypatch.setattr(
-        layers,
-        "drawn_mask",
-        lambda shape, p, seed, like: arrays.to_device(draw(generator, shape, p)),
-    )
-
-
 @pytest.mark.parametrize(
     "optimizer",
     [
         lambda: optim.Momentum(0.1, regularizer=optim.L2(1e-2), max_norm=0.5),
         lambda: optim.Adam(1e-2, regularizer=optim.L1(1e-3, proximal=True)),
+        lambda: optim.SGD(1e-2, regularizer=optim.Lp(0.1, p=1.5), max_norm=0.5),
     ],
-    ids=["momentum", "adam"],
+    ids=["momentum", "adam", "sgd"],
 )
-def test_training_steps_give_the_cpu_s_numbers(
-    optimizer: Any, copies: list[int], same_masks: None
-) -> None:
+def test_training_steps_give_the_cpu_s_numbers(optimizer: Any, copies: list[int]) -> None:
     host, device = network(), network().to("cuda")
     assert (host.device, device.device) == (None, 0)
     rules = optimizer(), optimizer()
@@ -163,12 +148,38 @@ def test_arrays_beside_the_layer_are_an_error() -> None:
         model(X)
 
 
-def test_penalties_that_no_gpu_has_are_an_error() -> None:
+def test_a_penalty_of_one_s_own_is_an_error() -> None:
+    class Mine(optim.Lp):
+        added_to = optim.Penalty.added_to
+
     layer = nn.Linear(2, 3, rng=0).to("cuda")
     layer.backward_params(layer.forward(fastdl.to_device(np.ones((4, 2), np.float32))))
-    rule = optim.SGD(0.1, regularizer=optim.Lp(0.1, p=3))
-    with pytest.raises(fastdl.DeviceError, match="Lp on 'weight': on a GPU the penalties are L1"):
+    rule = optim.SGD(0.1, regularizer=Mine(0.1, p=3))
+    with pytest.raises(fastdl.DeviceError, match="are L1, L2, Elastic and Lp, got Mine"):
         rule.update(layer.parameters(), layer.gradients())
+
+
+def test_an_update_is_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all parameters, whatever their sizes; and nothing is copied where none has moved."""
+    sizes = [(3,), (1500,), (2, 2), (513,), (4, 200)]
+    host, grads = ({f"{i}": normal(size, np.float32, seed + i) for i, size in enumerate(sizes)}
+                   for seed in (0, 9))  # fmt: skip
+    device, moved = ({name: fastdl.to_device(each) for name, each in arrays_.items()}
+                     for arrays_ in (host, grads))  # fmt: skip
+    rules = [optim.AdamW(0.1, weight_decay=0.2, regularizer=optim.L2(0.3)) for _ in range(2)]
+    launches: list[str] = []
+    real = launch.Kernel.__call__
+    monkeypatch.setattr(
+        launch.Kernel, "__call__",
+        lambda self, *rest: launches.append(self.factory.function.__name__) or real(self, *rest),
+    )  # fmt: skip
+    for step in range(2):
+        if step:
+            monkeypatch.setattr(optimizer, "to_device", lambda array, *_: array)
+        rules[0].update(host, grads)
+        rules[1].update(device, moved)
+    assert launches == ["change", "change"]
+    close({name: fastdl.to_host(each) for name, each in device.items()}, host)
 
 
 def test_fastdl_train_as_typed(

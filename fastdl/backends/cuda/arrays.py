@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numba import cuda
 
 from ...errors import DeviceError, DeviceMemoryError, DTypeError, ShapeError
+from ...geometry import PoolGeometry
 from .. import gpu
 from . import dlpack, memory
 from .target import SIMULATED
@@ -61,6 +63,10 @@ class DeviceArray:
         The stream (its CUstream handle) on which its value is made; 0 is the default one.
     below : int or None
         Of integers: all are known to be at least 0 and below it.
+    windows : PoolGeometry or None
+        Of a max pool's indices: the windows in which they were found.
+    settled : bool
+        Whether its values are there for good, so that no stream waits for them.
     """
 
     __array_priority__ = 100.0
@@ -75,6 +81,8 @@ class DeviceArray:
         self.dtype: np.dtype[Any] = np.dtype(data.dtype)
         self._writeable = writeable
         self.below: int | None = None
+        self.windows: PoolGeometry | None = None
+        self.settled = False
         self._chunk: memory.Chunk | None = None
         self._flat: Any = None
 
@@ -105,8 +113,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        if self._chunk is not None:
-            self._chunk.exported = True
+        self._give_away()
         # Version 3 wants 1 for the default stream, as 0 is ambiguous.
         return {
             "shape": self.shape,
@@ -141,8 +148,7 @@ class DeviceArray:
         if dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"the array is on GPU {self.device}; fastdl.to_host copies it")
         array = self.copy() if copy else self
-        if array._chunk is not None:
-            array._chunk.exported = True
+        array._give_away()
         if stream != -1:
             with on(self.device):
                 join(0 if stream in (None, 1) else int(stream), array.stream)
@@ -207,13 +213,22 @@ class DeviceArray:
                 f"an array of shape {self.shape} and {self.dtype} cannot take one of shape "
                 f"{value.shape} and {value.dtype}"
             )
-        self.below = None
+        self._forget_values()
         if self.size:
             host = isinstance(value, np.ndarray)
-            source = np.ascontiguousarray(value) if host else viewed(value)
-            with in_order(self, [] if host else [source]):
-                data = source if host else source.data
+            others = [] if host else [viewed(value)]
+            data = np.ascontiguousarray(value) if host else others[0].data
+            with in_order(self, others):
                 self.data.copy_to_device(data, stream=stream_of(self.stream))
+
+    def _give_away(self) -> None:
+        """Another library may keep the memory, and write to it."""
+        if self._chunk is not None:
+            self._chunk.exported = True
+        self._forget_values()
+
+    def _forget_values(self) -> None:
+        self.below = self.windows = None
 
     def _view(self, data: Any) -> DeviceArray:
         """``data``, which is a part or all of this array's memory."""
@@ -325,11 +340,6 @@ def empty(shape: Shape, dtype: Any, like: DeviceArray | Place | None = None) -> 
     return array
 
 
-def zeros_like(array: DeviceArray) -> DeviceArray:
-    """Zeros, shaped as ``array`` and where it is."""
-    return to_device(np.zeros(array.shape, array.dtype), array.device)
-
-
 def to_device(array: Any, device: int | None = None) -> DeviceArray:
     """``array`` in a GPU's memory: a copy, or ``array`` itself where it is there already.
 
@@ -363,6 +373,19 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
             source = np.ndarray(host.shape, host.dtype, host)
             target.data.copy_to_device(source, stream=stream_of(target.stream))
     return target
+
+
+def constant(array: np.ndarray[Any, Any], device: int) -> DeviceArray:
+    """A copy on a GPU that nobody changes: kernels of all streams read it, and none waits."""
+    found = to_device(array, device)
+    if not SIMULATED:
+        with on(device):
+            (stream_of(found.stream) or cuda.default_stream()).synchronize()
+    # Its memory goes to no other array of its stream while another stream may read it.
+    if found._chunk is not None:
+        found._chunk.exported = True
+    found.settled = True
+    return found
 
 
 def to_host(array: Any) -> np.ndarray[Any, Any]:
@@ -415,7 +438,13 @@ def use_stream(handle: int) -> Iterator[None]:
 
 def stream_of(handle: int) -> Any:
     """Numba's stream of a handle."""
-    return cuda.external_stream(handle) if handle and not SIMULATED else 0
+    return _stream_of(handle, current_device()) if handle and not SIMULATED else 0
+
+
+# The same object each time, by which Numba finds a kernel's launch again.
+@lru_cache(maxsize=256)
+def _stream_of(handle: int, device: int) -> Any:
+    return cuda.external_stream(handle)
 
 
 def join(later: int, earlier: int) -> None:
@@ -433,7 +462,7 @@ def in_order(first: DeviceArray, others: Iterable[DeviceArray]) -> Iterator[None
     And what is started on those later waits for it.
     """
     with on(first.device):
-        apart = {array.stream for array in others} - {first.stream}
+        apart = {array.stream for array in others if not array.settled} - {first.stream}
         for stream in apart:
             join(first.stream, stream)
         yield

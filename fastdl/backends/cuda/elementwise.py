@@ -8,7 +8,7 @@ import numpy as np
 
 from ..table import Activation
 from . import scalars
-from .arrays import DeviceArray
+from .arrays import DeviceArray, empty
 from .launch import THREADS, blocks_for, entry, kernel
 from .target import cuda, load4, quotient, store4
 
@@ -137,6 +137,22 @@ def add_bias(T: Any) -> Any:
     return run
 
 
+@kernel("T* T* T* T T T i")
+def penalised(T: Any) -> Any:
+    """``out = scale * grad + strength * sign(w) * |w|**power``."""
+    zero, one = T(0), T(1)
+
+    def run(grad, w, out, scale, strength, power, count):
+        e = cuda.grid(1)
+        if e < count:
+            value = w[e]
+            size = -value if value < zero else value
+            sign = one if value > zero else (-one if value < zero else value)
+            out[e] = scale * grad[e] + strength * sign * size**power
+
+    return run
+
+
 def _blocks(count: int) -> int:
     return blocks_for(-(-count // 4))
 
@@ -191,3 +207,12 @@ def add_channels(out: DeviceArray, bias: DeviceArray) -> None:
     """``out[n, c, ...] += bias[c]``, in place."""
     inner = out.size // max(out.shape[0] * out.shape[1], 1)
     add_bias(out.dtype)(blocks_for(out.size), THREADS, out, bias, out.size, out.shape[1], inner)
+
+
+def with_power_penalty(
+    grad: DeviceArray, w: DeviceArray, scale: float, strength: float, power: float
+) -> DeviceArray:
+    """``scale * grad + strength * sign(w) * |w|**power``."""
+    out = empty(w.shape, w.dtype, w)
+    penalised(w.dtype)(blocks_for(w.size), THREADS, grad, w, out, scale, strength, power, w.size)
+    return out

@@ -7,6 +7,7 @@ both from `target`.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from llvmlite import ir
 from numba import cuda
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
+from numba.cuda.np.numpy_support import from_dtype
 
 exp, log, tanh, sqrt = math.exp, math.log, math.tanh, math.sqrt
 
@@ -70,6 +72,93 @@ def store4(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c: Any, 
     return signature, generate
 
 
+def _addressed(builder: Any, kind: Any, lanes: int, address: Any, index: Any) -> Any:
+    """A pointer to that many elements of global memory."""
+    begin = builder.inttoptr(address, kind.as_pointer(1))
+    place = builder.gep(begin, [index])
+    return place if lanes == 1 else builder.bitcast(place, ir.VectorType(kind, 4).as_pointer(1))
+
+
+@cache
+def load4_at(T: Any) -> Any:
+    """As `load4`, of memory that an int64 tells the address of."""
+    element = from_dtype(np.dtype(T))
+
+    @intrinsic
+    def load(typing_context: Any, address: Any, index: Any) -> Any:
+        signature = types.UniTuple(element, 4)(types.int64, types.int64)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vector = builder.load(_addressed(builder, context.get_data_type(element), 4, *args))
+            vector.align = 16
+            lanes = [
+                builder.extract_element(vector, ir.Constant(_INT32, lane)) for lane in range(4)
+            ]
+            return context.make_tuple(builder, signature.return_type, lanes)
+
+        return signature, generate
+
+    return load
+
+
+@cache
+def store4_at(T: Any) -> Any:
+    """As `store4`, to memory that an int64 tells the address of."""
+    element = from_dtype(np.dtype(T))
+
+    @intrinsic
+    def store(typing_context: Any, address: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+        signature = types.void(types.int64, types.int64, *[element] * 4)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = context.get_data_type(element)
+            vector = ir.Constant(ir.VectorType(kind, 4), ir.Undefined)
+            for lane, value in enumerate(args[2:]):
+                vector = builder.insert_element(vector, value, ir.Constant(_INT32, lane))
+            builder.store(vector, _addressed(builder, kind, 4, *args[:2])).align = 16
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return store
+
+
+@cache
+def load_at(T: Any) -> Any:
+    """An element of memory that an int64 tells the address of."""
+    element = from_dtype(np.dtype(T))
+
+    @intrinsic
+    def load(typing_context: Any, address: Any, index: Any) -> Any:
+        signature = element(types.int64, types.int64)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(_addressed(builder, context.get_data_type(element), 1, *args))
+
+        return signature, generate
+
+    return load
+
+
+@cache
+def store_at(T: Any) -> Any:
+    """Set an element of memory that an int64 tells the address of."""
+    element = from_dtype(np.dtype(T))
+
+    @intrinsic
+    def store(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
+        signature = types.void(types.int64, types.int64, element)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = context.get_data_type(element)
+            builder.store(args[2], _addressed(builder, kind, 1, *args[:2]))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return store
+
+
 @intrinsic
 def quotient(typing_context: Any, number: Any, divisor: Any) -> Any:
     """``number // divisor`` of int32 that are not negative, in 32 bits and without a check."""
@@ -81,9 +170,42 @@ def quotient(typing_context: Any, number: Any, divisor: Any) -> Any:
     return signature, generate
 
 
+@intrinsic
+def affine128(
+    typing_context: Any, x_high: Any, x_low: Any, a_high: Any, a_low: Any, b_high: Any, b_low: Any
+) -> Any:
+    """``a * x + b`` modulo 2**128, each number in two uint64: the upper half and the lower."""
+    signature = types.UniTuple(types.uint64, 2)(*[types.uint64] * 6)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = ir.IntType(64)
+        x_high, x_low, a_high, a_low, b_high, b_low = args
+        upper = _assembly("mul.hi.u64 $0, $1, $2;", "=l,l,l", half, [half, half])
+        low = builder.add(builder.mul(a_low, x_low), b_low)
+        carry = builder.zext(builder.icmp_unsigned("<", low, b_low), half)
+        high = builder.add(builder.call(upper, [a_low, x_low]), builder.add(b_high, carry))
+        across = builder.add(builder.mul(a_high, x_low), builder.mul(a_low, x_high))
+        halves = [builder.add(high, across), low]
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return signature, generate
+
+
 def _assembly(code: str, constraints: str, result: Any, parameters: list[Any]) -> Any:
     """A call of inline PTX."""
     return ir.InlineAsm(ir.FunctionType(result, parameters), code, constraints, side_effect=False)
+
+
+@intrinsic
+def nanosecond(typing_context: Any) -> Any:
+    """The GPU's clock, an int64 that goes on in steps of up to a microsecond."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [])
+        clock = ir.InlineAsm(kind, "mov.u64 $0, %globaltimer;", "=l", side_effect=True)
+        return builder.call(clock, [])
+
+    return types.int64(), generate
 
 
 @intrinsic

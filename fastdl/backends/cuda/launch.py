@@ -34,11 +34,20 @@ from .target import SIMULATED
 #: Threads of a block of the kernels that stream through memory: a power of 2, whole warps.
 THREADS = 32 if SIMULATED else 256
 
-_SCALARS: dict[str, Any] = {"i": np.int32, "u": np.uint32, "l": np.int64, "d": np.float64}
+_SCALARS: dict[str, Any] = {
+    "i": np.int32,
+    "u": np.uint32,
+    "l": np.int64,
+    "U": np.uint64,
+    "d": np.float64,
+}
 #: How a driver refuses code (Numba's errors have the number, cuda.core's the name), or the linker.
 _REFUSALS = {218: "INVALID_PTX", 222: "UNSUPPORTED_PTX_VERSION", 209: "NO_BINARY_FOR_GPU"}
 _LINKER_ERROR = "nvJitLinkError"
-_ARRAYS = {"T*": None, "D*": np.float64, "i*": np.int32, "l*": np.int64, "b*": np.uint8}
+_ARRAYS = {
+    "T*": None, "D*": np.float64, "i*": np.int32, "u*": np.uint32, "l*": np.int64, "U*": np.uint64,
+    "b*": np.uint8,
+}  # fmt: skip
 
 #: Every factory, by name: what the compile-only tests go through.
 FACTORIES: dict[str, Factory] = {}
@@ -162,7 +171,8 @@ class Factory:
 def kernel(arguments: str, bounds: Any = None) -> Callable[[Callable[..., Any]], Factory]:
     """Declare a factory: ``arguments`` of its kernels, one letter each.
 
-    ``T`` is the dtype, ``i`` int32, ``u`` uint32, ``d`` and ``D`` float64, ``l`` int64, ``b`` a byte;
+    ``T`` is the dtype, ``i`` int32, ``u`` uint32, ``l`` int64, ``U`` uint64, ``d`` and ``D`` float64,
+    ``b`` a byte;
     a star says array. ``bounds`` is (threads of a block, blocks that a multiprocessor shall
     hold), from which the compiler takes how many registers a thread may have; or a function of
     the constants.

@@ -14,62 +14,9 @@ from . import conv, norm
 from .arrays import DeviceArray, empty, to_device
 from .conv import Product
 from .cublas import Matrix, matrix_product
-from .elementwise import add_channels, masked
+from .elementwise import add_channels
 from .gemm import packed_weight
-from .launch import THREADS, blocks_for, entry, kernel
-from .target import cuda
-
-
-@kernel("b* u u u i i")
-def draw(T: Any) -> Any:
-    """``out[e] = some and random number e >= least``: Philox 4x32-10, four numbers a thread.
-
-    J. Salmon, M. Moraes, R. Dror and D. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-    SC 2011, section 3.3. The counter is the thread's number, the key the seed.
-    """
-
-    def run(out, key_low, key_high, least, some, count):
-        thread = cuda.grid(1)
-        kept = np.uint8(some)
-        if 4 * thread < count:
-            a, b, c, d = np.uint32(thread), np.uint32(0), np.uint32(0), np.uint32(0)
-            low, high = np.uint32(key_low), np.uint32(key_high)
-            for _ in range(10):
-                left = np.uint64(0xD2511F53) * np.uint64(a)
-                right = np.uint64(0xCD9E8D57) * np.uint64(c)
-                a = np.uint32(right >> np.uint64(32)) ^ b ^ low
-                c = np.uint32(left >> np.uint64(32)) ^ d ^ high
-                b = np.uint32(right & np.uint64(0xFFFFFFFF))
-                d = np.uint32(left & np.uint64(0xFFFFFFFF))
-                low = np.uint32((np.uint64(low) + np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF))
-                high = np.uint32((np.uint64(high) + np.uint64(0xBB67AE85)) & np.uint64(0xFFFFFFFF))
-            first = 4 * thread
-            out[first] = kept if a >= least else np.uint8(0)
-            if first + 1 < count:
-                out[first + 1] = kept if b >= least else np.uint8(0)
-            if first + 2 < count:
-                out[first + 2] = kept if c >= least else np.uint8(0)
-            if first + 3 < count:
-                out[first + 3] = kept if d >= least else np.uint8(0)
-
-    return run
-
-
-def drawn_mask(shape: tuple[int, ...], p: float, seed: int, like: DeviceArray) -> DeviceArray:
-    """Booleans that are False with probability ``p``."""
-    mask = empty(shape, np.bool_, like)
-    # A number below p * 2**32 drops its element; where that is 2**32, all are dropped.
-    least = round(p * 2**32)
-    draw(np.uint8)(
-        blocks_for(-(-mask.size // 4)), THREADS, mask, seed & 0xFFFFFFFF, seed >> 32,
-        min(least, 2**32 - 1), least < 2**32, mask.size,
-    )  # fmt: skip
-    return mask
-
-
-def dropout(x: DeviceArray, mask: DeviceArray, scale: float, out: DeviceArray) -> None:
-    """``x * scale`` where mask is true, else 0."""
-    masked(x.dtype)(blocks_for(-(-x.size // 4)), THREADS, x, mask, scale, out, x.size)
+from .launch import entry
 
 
 def batch_norm(

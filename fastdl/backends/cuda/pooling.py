@@ -59,6 +59,37 @@ def largest(T: Any, with_indices: bool) -> Any:
     return run
 
 
+@kernel(f"T* l* T* i {_WINDOW}", bounds=(THREADS, 4))
+def largest_backward(T: Any) -> Any:
+    """The sum, for each input, of the gradients of the windows over it whose largest it was."""
+    zero = T(0)
+
+    def run(
+        grad, indices, out, count, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h,
+        pad_w, dilation_h, dilation_w, out_h, out_w,
+    ):  # fmt: skip
+        e = np.int32(cuda.grid(1))
+        if e < count:
+            above = quotient(e, width)
+            plane = quotient(above, height)
+            row, column = above - plane * height, e - above * width
+            place = row * width + column
+            y, z = row + pad_h, column + pad_w
+            # Between the taps of a dilated window are inputs that it does not read, nor names.
+            tall, wide = (kernel_h - 1) * dilation_h + 1, (kernel_w - 1) * dilation_w + 1
+            first_i = quotient(y - tall + stride_h, stride_h) if y >= tall else np.int32(0)
+            first_j = quotient(z - wide + stride_w, stride_w) if z >= wide else np.int32(0)
+            total = zero
+            for i in range(first_i, min(quotient(y, stride_h) + 1, out_h)):
+                for j in range(first_j, min(quotient(z, stride_w) + 1, out_w)):
+                    at = (plane * out_h + i) * out_w + j
+                    if indices[at] == place:
+                        total += grad[at]
+            out[e] = total
+
+    return run
+
+
 @kernel("l* i* i* i i i")
 def link(T: Any) -> Any:
     """A list for each input of the outputs whose index names it, in whatever order."""
@@ -243,6 +274,8 @@ def max_pool2d(
         blocks_for(out.size), THREADS, x, out,
         empty((1,), np.int64, x) if indices is None else indices, out.size, *_integers(geometry),
     )  # fmt: skip
+    if indices is not None:
+        indices.below, indices.windows = geometry.height * geometry.width, geometry
 
 
 def max_pool2d_backward(grad: Any, indices: Any, out: Any) -> bool:
@@ -261,9 +294,16 @@ def max_pool2d_backward(grad: Any, indices: Any, out: Any) -> bool:
 def _add_to_indices(grad: DeviceArray, indices: DeviceArray, out: DeviceArray) -> None:
     """Add each grad element to the position its index names.
 
-    The lists are made by atomic exchanges, and walked in the order of the outputs: the sums do
-    not depend on who came first.
+    Those that a pool on the GPU found name their windows: each input looks into those over it. Of
+    others nothing is known: lists are made by atomic exchanges, and walked in the order of the
+    outputs, so that the sums do not depend on who came first.
     """
+    g = indices.windows
+    if g is not None and (g.height, g.width, g.out_h, g.out_w) == (*out.shape[2:], *grad.shape[2:]):
+        largest_backward(grad.dtype)(
+            blocks_for(out.size), THREADS, grad, indices, out, out.size, *_integers(g)
+        )
+        return
     heads, nexts = empty(out.shape, np.int32, grad), empty(grad.shape, np.int32, grad)
     out_plane, plane = grad.shape[2] * grad.shape[3], out.shape[2] * out.shape[3]
     clear(np.int32)(blocks_for(out.size), THREADS, heads, out.size)

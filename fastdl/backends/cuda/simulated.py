@@ -6,7 +6,9 @@ done here by the whole block in step: so kernels call it where the whole block c
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,12 @@ class _Shared:
         frame = sys._getframe(1)
         kept = _get_kernel_context().shared._allocations
         place = (frame.f_code, frame.f_lineno)
-        if place not in kept:
-            # What nobody has written is not a number.
-            kept[place] = np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
-        return kept[place]
+        found = kept.get(place)
+        if found is None:
+            # What nobody has written is not a number. Of threads that come at once, one makes it.
+            made = np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
+            found = kept.setdefault(place, made)
+        return found
 
 
 class _Cuda:
@@ -61,10 +65,62 @@ def store4(array: Any, index: int, a: Any, b: Any, c: Any, d: Any) -> None:
     array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
 
+def _memory(T: Any, address: int, index: int, size: int) -> Any:
+    """Elements of the CPU's memory."""
+    nbytes = np.dtype(T).itemsize
+    found = (ctypes.c_char * (size * nbytes)).from_address(int(address) + int(index) * nbytes)
+    return np.frombuffer(found, T)
+
+
+def load4_at(T: Any) -> Any:
+    """As `load4`, of memory at an address."""
+
+    def load(address: int, index: int) -> tuple[Any, ...]:
+        assert (address + index * np.dtype(T).itemsize) % 16 == 0, "not aligned"
+        return tuple(_memory(T, address, index, 4))
+
+    return load
+
+
+def store4_at(T: Any) -> Any:
+    """As `store4`, to memory at an address."""
+
+    def store(address: int, index: int, *values: Any) -> None:
+        _memory(T, address, index, 4)[...] = values
+
+    return store
+
+
+def load_at(T: Any) -> Any:
+    """An element of memory at an address."""
+    return lambda address, index: _memory(T, address, index, 1)[0]
+
+
+def store_at(T: Any) -> Any:
+    """Set an element of memory at an address."""
+
+    def store(address: int, index: int, value: Any) -> None:
+        _memory(T, address, index, 1)[0] = value
+
+    return store
+
+
 def quotient(number: int, divisor: int) -> Any:
     """``number // divisor``."""
     assert number >= 0
     return number // divisor
+
+
+def affine128(
+    x_high: int, x_low: int, a_high: int, a_low: int, b_high: int, b_low: int
+) -> tuple[Any, Any]:
+    """``a * x + b`` modulo 2**128, each number in two uint64: the upper half and the lower."""
+    x, a, b = (
+        int(high) << 64 | int(low)
+        for high, low in ((x_high, x_low), (a_high, a_low), (b_high, b_low))
+    )
+    total = (a * x + b) % 2**128
+    return np.uint64(total >> 64), np.uint64(total % 2**64)
 
 
 def _exchanged(value: Any) -> dict[int, Any]:
@@ -81,6 +137,11 @@ def _exchanged(value: Any) -> dict[int, Any]:
 def shuffle_xor(value: Any, mask: int) -> Any:
     """The value of the thread whose number differs in the bits of ``mask``."""
     return _exchanged(value)[_get_kernel_context().threadIdx.x ^ mask]
+
+
+def nanosecond() -> int:
+    """The CPU's clock."""
+    return perf_counter_ns()
 
 
 def to_tf32(value: Any) -> Any:
