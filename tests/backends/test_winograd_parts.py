@@ -182,5 +182,5 @@ def test_the_same_bits_on_any_number_of_threads(cut: Any, chosen: dict[str, Any]
 )
 def test_what_it_does_not_serve(kernel: int, options: Any, chosen: dict[str, Any]) -> None:
     weight = normal((8, 8, kernel, kernel), np.float32)
-    with pytest.raises(fastdl.ArgumentError, match="^algorithm"):
+    with pytest.raises(fastdl.ArgumentError, match=r"^algorithm"):
         fastdl.conv2d(normal((1, 8, 20, 20), np.float32), weight, **options, **chosen)

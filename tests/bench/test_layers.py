@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 import pytest
+from support import is_channels_last
 
 from fastdl.bench.layer import BACKWARD, KINDS, random_inputs, scaled_down
 from fastdl.bench.layers import LAYERS, REPRESENTATIVE, select
@@ -168,6 +169,10 @@ def test_inputs_have_their_shapes_and_repeat(layer):
     assert {name: array.shape for name, array in inputs.items()} == layer.input_shapes
     for name, array in inputs.items():
         assert array.dtype == (np.int64 if name == "indices" else np.float32)
+        if array.ndim == 4 and name != "weight" and layer.layout == "channels_last":
+            assert is_channels_last(array)
+        else:
+            assert array.flags.c_contiguous
     for name, again in random_inputs(layer).items():
         np.testing.assert_array_equal(inputs[name], again)
 
