@@ -5,7 +5,7 @@ groups), VGG-16 (Simonyan and Zisserman, 2015), ResNet-50 (He et al., 2016, with
 the stride in the 3x3 convolution) and MobileNetV2 (Sandler et al., 2018), each
 shape once, at batch 1 and at batch 8 (LeNet: 16). Then what these networks lack: ``more-``
 and, of sizes that no vector length divides, ``odd-``, each at one batch size.
-Some of each are there once more with channels-last images, as ``_nhwc``.
+Some of each are there once more with channels-last images, as ``nhwc-``.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ _CHANNELS_LAST = (
 def _channels_last(layers: tuple[Layer, ...]) -> Iterator[Layer]:
     for layer in layers:
         if layer.label in _CHANNELS_LAST:
-            yield replace(layer, name=f"{layer.name}_nhwc", layout="channels_last")
+            yield replace(layer, name=f"nhwc-{layer.name}", layout="channels_last")
 
 
 _PLANES = (*_networks(), *_more(), *_odd())
