@@ -62,7 +62,9 @@ def test_mobilenet_has_17_depthwise_layers_of_10_shapes():
 def test_every_layer_has_its_own_label_and_those_of_networks_two_batch_sizes():
     labels = [layer.label for layer in LAYERS]
     assert len(set(labels)) == len(labels)
-    of_networks = [layer for layer in LAYERS if not layer.name.startswith(("more-", "odd-", "nhwc-"))]
+    of_networks = [
+        layer for layer in LAYERS if not layer.name.startswith(("more-", "odd-", "nhwc-"))
+    ]
     assert len(of_networks) == 2 * len({layer.name for layer in of_networks})
     assert {layer.batch for layer in of_networks} == {1, 8, 16}
 
@@ -111,6 +113,7 @@ def test_the_odd_layers_are_odd():
     assert {layer.kind for layer in odd if not layer.is_backward} >= set(KINDS) - {
         "elementwise",
         "small call",
+        "channels-last",
     }
 
 
