@@ -81,6 +81,11 @@ class TurnedProduct {
 
   void divide(int threads) {
     blocks = ceil_div(pixels, kNC<T>);
+    // Every block's weights are turned over, every split's pixels packed: tasks are made of what is
+    // cheaper, as measured.
+    const bool packing_is_dear = g.kernel_h * g.kernel_w > 1 && 2 * most_pixels() > filters;
+    if (threads > 1 && packing_is_dear)
+      while (g.groups * blocks < threads && 2 * most_pixels() > filters) blocks *= 2;
     const int64_t most = max(1, kMostSums<T> / (most_pixels() * kNR<T>));
     splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads);
   }
@@ -204,7 +209,6 @@ class TurnedProduct {
 template <class T>
 bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const ConvGeometry& g = conv.g;
-  if (conv.column != 1) return false;
   auto vectors = [](double size) {
     const int64_t count = ceil_div(static_cast<int64_t>(size), kLanes<T>);
     return static_cast<double>(count) + (count % kNRVectors ? 1.0 / 3 : 0);
@@ -215,9 +219,9 @@ bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const double all = static_cast<double>(g.batch) * plane;
   const double pixels = all / __builtin_ceil(all / kNC<T>), images = pixels / plane;
   const double here = depth * (pixels * vectors(filters) / 2 + (conv.turned ? 0.1 : 0.25) * filters) +
-                      0.75 * filters * pixels;
+                      (conv.column == 1 ? 0.75 : 2) * filters * pixels;
   const double there = depth * filters * (vectors(pixels) / 2 + 0.3) +
-                       filters * (0.25 * pixels + 10 * images);
+                       filters * ((conv.column == 1 ? 0.25 : 2) * pixels + 10 * images);
   return here < there;
 }
 

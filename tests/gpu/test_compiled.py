@@ -175,6 +175,8 @@ CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
     "elementwise.binary": [("relu_backward",)],
     "softmax.forward": [(True, 32), (False, THREADS)],
     "softmax.backward": [(True, 32), (False, THREADS)],
+    "losses.row_losses": [(True, 32), (False, THREADS)],
+    "losses.loss_gradient": [(32,)],
     "losses.element_losses": [("bce",)],
     "losses.element_slopes": [("bce",)],
     "elementwise.adjust": [("shrink",)],

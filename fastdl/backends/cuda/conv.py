@@ -15,7 +15,7 @@ from ...geometry import ConvGeometry
 from ..precision import precision
 from ..table import Activation, Algorithm
 from . import depthwise, elementwise, gemm, grad_weight, norm, tensor
-from .arrays import DeviceArray, empty, to_device
+from .arrays import DeviceArray, constant, empty
 from .cublas import Matrix, library, matrix_product
 from .gemm import Tile
 from .launch import THREADS, blocks_for, entry, processors
@@ -271,7 +271,7 @@ def _device_taps(make: Any, key: Any, multiple: int, device: int) -> DeviceArray
     taps = make(key)
     missing = max(-len(taps) % multiple, 0 if len(taps) else multiple)
     nowhere = np.full((missing, 4), (0, _NOWHERE, _NOWHERE, -1), np.int32)
-    return to_device(np.concatenate([taps.reshape(-1, 4), nowhere]).astype(np.int32), device)
+    return constant(np.concatenate([taps.reshape(-1, 4), nowhere]).astype(np.int32), device)
 
 
 def _forward_taps(g: ConvGeometry) -> Any:
