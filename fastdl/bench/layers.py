@@ -319,6 +319,7 @@ REPRESENTATIVE = (
     "more-small@1",
     "odd-3x3_27x55@3",
     "odd-stem_gray@33",
+    "nhwc-resnet50-conv3_3x3@8",
 )
 
 
