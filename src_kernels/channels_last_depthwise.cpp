@@ -163,10 +163,12 @@ constexpr int64_t kLongestSum = 128;
 constexpr int64_t kMaxParts = 16;
 
 // totals[b * channels + c] += the sum over the pixels of grad * x, x a tap further for each b.
-template <class T, int taps, int vectors>
+// `whole`: all of the lanes have a channel, not `part` of one vector's.
+template <class T, int taps, int vectors, bool whole>
 void add_products(const T* grad, const T* x, int64_t pixels, int64_t step, int64_t tap_step,
-                  int64_t channels, int64_t count, double* totals) {
+                  int64_t channels, int64_t part, double* totals) {
   constexpr int64_t lanes = kLanes<T>;
+  const int64_t count = whole ? lanes : part;
   for (int64_t done = 0; done < pixels; done += kLongestSum) {
     Vector<T> sum[taps][vectors] = {};
     const int64_t until = min(pixels, done + kLongestSum);
@@ -183,7 +185,7 @@ void add_products(const T* grad, const T* x, int64_t pixels, int64_t step, int64
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) {
         double* to = totals + b * channels + v * lanes;
-        if (count == lanes) {
+        if (whole) {
           add_to<T>(to, sum[b][v]);
           continue;
         }
@@ -192,11 +194,11 @@ void add_products(const T* grad, const T* x, int64_t pixels, int64_t step, int64
   }
 }
 
-template <class T, int vectors, int most = kTaps>
+template <class T, int vectors, bool whole, int most = kTaps>
 FASTDL_INLINE auto choose_products(int64_t taps) {
   if constexpr (most > 1)
-    if (taps < most) return choose_products<T, vectors, most - 1>(taps);
-  return add_products<T, most, vectors>;
+    if (taps < most) return choose_products<T, vectors, whole, most - 1>(taps);
+  return add_products<T, most, vectors, whole>;
 }
 
 // The pixels [begin, end) of a row of the gradient, for neighbouring taps of all channels.
@@ -207,10 +209,14 @@ void add_row(const T* grad, const T* x, int64_t pixels, int64_t taps, int64_t st
   if (pixels <= 0) return;
   int64_t c = 0;
   for (; c + 2 * lanes <= channels; c += 2 * lanes)
-    choose_products<T, 2>(taps)(grad + c, x + c, pixels, step, tap_step, channels, lanes, totals + c);
-  for (; c < channels; c += lanes)
-    choose_products<T, 1>(taps)(grad + c, x + c, pixels, step, tap_step, channels,
-                                min(lanes, channels - c), totals + c);
+    choose_products<T, 2, true>(taps)(grad + c, x + c, pixels, step, tap_step, channels, lanes, totals + c);
+  if (c + lanes <= channels) {
+    choose_products<T, 1, true>(taps)(grad + c, x + c, pixels, step, tap_step, channels, lanes, totals + c);
+    c += lanes;
+  }
+  if (c < channels)
+    choose_products<T, 1, false>(taps)(grad + c, x + c, pixels, step, tap_step, channels, channels - c,
+                                       totals + c);
 }
 
 template <class T>
