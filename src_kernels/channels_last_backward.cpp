@@ -1,7 +1,7 @@
 // Gradients of a convolution of channels-last images.
 //
 // Winograd's tiles are read and written as they lie, a 1x1 convolution is a linear layer of the pixels,
-// and a depthwise one's input gradient is such a convolution. What is left is copied to planes and back,
+// and a depthwise one has its own sums (where it strides, only for the weights). What is left is copied to planes and back,
 // square by square: the direct sums of conv_backward.cpp take many times as long as that.
 #include "algorithm.h"
 #include "channels_last_conv.h"
@@ -118,7 +118,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
 int channels_last_conv2d_grad_input(Dtype dtype, const void* grad, const void* weight,
                                     const ConvGeometry* g, int algorithm, void* out, int threads) {
   if (g->batch * g->height * g->width == 0) return kDone;
-  algorithm = conv2d_algorithm(dtype, g, algorithm, false, threads);
+  algorithm = gradient_algorithm(dtype, *g, algorithm, kGradInput);
   if (algorithm == kWinograd) {
     const FloatMode mode(dtype);
     const int result = winograd(dtype, grad, weight, nullptr, nullptr, *g, kIdentity, true, out,
@@ -144,7 +144,7 @@ int channels_last_conv2d_grad_input(Dtype dtype, const void* grad, const void* w
 int channels_last_conv2d_grad_weight(Dtype dtype, const void* grad, const void* x,
                                      const ConvGeometry* g, int algorithm, void* out,
                                      int threads) {
-  algorithm = conv2d_algorithm(dtype, g, algorithm, false, threads);
+  algorithm = gradient_algorithm(dtype, *g, algorithm, kGradWeight);
   const bool empty = g->batch * g->out_h * g->out_w == 0;
   if (algorithm == kWinograd && !empty) {
     const FloatMode mode(dtype);
@@ -157,6 +157,8 @@ int channels_last_conv2d_grad_weight(Dtype dtype, const void* grad, const void* 
     linear_grad_weight(dtype, grad, x, &linear, out, threads);
     return kDone;
   }
+  if (channels_last_depthwise_serves(*g) && !empty)
+    return channels_last_depthwise_grad_weight(dtype, grad, x, *g, out, threads);
   if (dtype == kFloat32)
     return grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
                        algorithm, static_cast<float*>(out), threads);

@@ -111,7 +111,7 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
                int threads) {
   if (g.batch * g.height * g.width == 0) return kDone;
   const FloatMode mode(kDtype<T>);
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
+  algorithm = gradient_algorithm(kDtype<T>, g, algorithm, kGradInput);
   if (algorithm == kDepthwise) return depthwise_grad_input(grad, weight, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, g, kIdentity, true, out, threads);
@@ -349,7 +349,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
     return kDone;
   }
   const FloatMode mode(kDtype<T>);
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
+  algorithm = gradient_algorithm(kDtype<T>, g, algorithm, kGradWeight);
   if (algorithm == kDepthwise) return depthwise_grad_weight(grad, x, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);
