@@ -9,26 +9,61 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// Whether Winograd's products and transforms take less time than the sum itself, counted in
-// multiply-adds; what a transform takes is measured. So is the 1.8: the direct algorithm's copies
-// make its operations dearer (8 to 256 channels, images of 2x2 to 28x28). Weights that are packed
-// beforehand cost nothing.
-bool winograd_pays(const ConvGeometry& g, bool packed) {
+// What a pass takes, in multiply-adds at full speed: fitted to the times of 674 layers (8 to 512
+// channels, images of 5x5 to 56x56, 1 to 16 of them, kernels of 2x2 to 7x7) on one thread of an AVX2
+// machine, of which half lie within a tenth.
+struct Costs {
+  double product, transform, filter;  // Winograd: each product; each tile and channel, each filter
+  double sum, copy, weight;  // direct: each multiply-add, each tap of a pixel copied, each weight
+};
+constexpr Costs kCosts[] = {
+    {1.0, 620, 6.5, 1.08, 10.7, 18},   // kForward; filter: an element
+    {1.09, 620, 6.9, 1.18, 9.7, 51},   // kGradInput; filter: an element
+    {1.45, 460, 280, 1.05, 16, 50},    // kGradWeight; filter: a part
+};
+
+// Whether Winograd takes less time than the sum itself. Weights that are packed beforehand cost
+// nothing.
+bool winograd_pays(const ConvGeometry& g, Pass pass, bool packed) {
   const WinogradAxis rows = forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
   const WinogradAxis columns =
       forward_axis(g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left);
   const WinogradParts parts(rows, columns);
   double elements = 0;
   for (int p = 0; p < parts.count; ++p) elements += parts.part[p].elements();
-  double channels = static_cast<double>(g.channels / g.groups);
-  double filters = static_cast<double>(g.filters / g.groups);
-  double tiles = static_cast<double>(TileGrid(g.batch, rows, columns).all);
-  double taps = static_cast<double>(g.kernel_h * g.kernel_w);
-  double direct = taps * channels * filters * static_cast<double>(g.batch * g.out_h * g.out_w);
-  double products = elements * channels * filters * tiles;
-  double transforms = 400 * tiles * (parts.count * channels + filters) +
-                      (packed ? 0 : 7 * parts.u_elements * channels * filters);
-  return channels >= 8 && filters >= 8 && products + transforms < 1.8 * direct;
+  const double channels = static_cast<double>(g.channels / g.groups);
+  const double filters = static_cast<double>(g.filters / g.groups);
+  if (channels < 8 || filters < 8) return false;
+  const double tiles = static_cast<double>(TileGrid(g.batch, rows, columns).all);
+  const double taps = static_cast<double>(g.kernel_h * g.kernel_w);
+  const double pixels = static_cast<double>(g.batch * g.out_h * g.out_w);
+  // Images whose tiles are transformed once for each part: those read, or with a stride the input's
+  // gradient.
+  const bool cut_filters = pass == kGradInput && g.stride_h == 1;
+  double transforms = parts.count * (cut_filters ? filters : channels) +
+                      (cut_filters ? channels : filters);
+  if (pass == kGradWeight) transforms = parts.count * (channels + filters);
+  const double transformed = pass == kGradWeight ? parts.count : packed ? 0 : parts.u_elements;
+  const Costs& cost = kCosts[pass];
+  const double winograd = cost.product * elements * channels * filters * tiles +
+                          cost.transform * tiles * transforms +
+                          cost.filter * transformed * channels * filters;
+  const double direct = cost.sum * taps * channels * filters * pixels +
+                        cost.copy * taps * pixels * (pass == kGradInput ? filters : channels) +
+                        cost.weight * taps * channels * filters;
+  return winograd < direct;
+}
+
+int choose(Dtype dtype, const ConvGeometry& g, int algorithm, Pass pass, bool packed) {
+  switch (algorithm) {
+    case kAuto:
+      if (is_depthwise(g)) return kDepthwise;
+      return dtype == kFloat32 && winograd_serves(g) && winograd_pays(g, pass, packed) ? kWinograd
+                                                                                       : kDirect;
+    case kDepthwise: return is_depthwise(g) ? kDepthwise : -1;
+    case kWinograd: return winograd_serves(g) ? kWinograd : -1;
+    default: return algorithm;
+  }
 }
 
 // Whether packed weights are worth their memory. Winograd's are four times the plain ones: beyond the
@@ -37,16 +72,13 @@ bool packing_pays(int64_t bytes) { return bytes <= last_level_cache() / 3; }
 
 }  // namespace
 
+int gradient_algorithm(Dtype dtype, const ConvGeometry& g, int algorithm, Pass pass) {
+  return choose(dtype, g, algorithm, pass, false);
+}
+
 int conv2d_algorithm(Dtype dtype, const ConvGeometry* g, int algorithm, bool packed, int) {
-  switch (algorithm) {
-    case kAuto:
-      if (is_depthwise(*g)) return kDepthwise;
-      packed = packed && conv2d_packed_bytes(dtype, g, kWinograd) > 0;
-      return dtype == kFloat32 && winograd_serves(*g) && winograd_pays(*g, packed) ? kWinograd : kDirect;
-    case kDepthwise: return is_depthwise(*g) ? kDepthwise : -1;
-    case kWinograd: return winograd_serves(*g) ? kWinograd : -1;
-    default: return algorithm;
-  }
+  packed = packed && winograd_serves(*g) && conv2d_packed_bytes(dtype, g, kWinograd) > 0;
+  return choose(dtype, *g, algorithm, kForward, packed);
 }
 
 int64_t conv2d_packed_bytes(Dtype dtype, const ConvGeometry* g, int algorithm) {

@@ -13,8 +13,12 @@ FASTDL_INLINE void note(int* result, Result what) {
   __atomic_store_n(result, static_cast<int>(what), __ATOMIC_RELAXED);
 }
 
-// winograd.cpp, winograd_weight.cpp: what winograd_axis.h says. `turned`: the input gradient of g, from
-// the gradient x of its output. `channels_last`: images are (N, H, W, C) in memory.
+// algorithm.cpp: what a pass of a convolution takes, where it wants `algorithm`.
+enum Pass { kForward = 0, kGradInput = 1, kGradWeight = 2 };
+int gradient_algorithm(Dtype, const ConvGeometry& g, int algorithm, Pass pass);
+
+// winograd.cpp, winograd_weight.cpp: what winograd_axis.h says. `turned`: the input gradient of g,
+// from the gradient x of its output. `channels_last`: images are (N, H, W, C) in memory.
 bool winograd_serves(const ConvGeometry& g);
 int64_t winograd_packed_bytes(Dtype, const ConvGeometry& g);
 void winograd_pack(Dtype, const void* weight, const ConvGeometry& g, void* packed, int threads);

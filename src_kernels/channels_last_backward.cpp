@@ -118,7 +118,7 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm,
 int channels_last_conv2d_grad_input(Dtype dtype, const void* grad, const void* weight,
                                     const ConvGeometry* g, int algorithm, void* out, int threads) {
   if (g->batch * g->height * g->width == 0) return kDone;
-  algorithm = conv2d_algorithm(dtype, g, algorithm, false, threads);
+  algorithm = gradient_algorithm(dtype, *g, algorithm, kGradInput);
   if (algorithm == kWinograd) {
     const FloatMode mode(dtype);
     const int result = winograd(dtype, grad, weight, nullptr, nullptr, *g, kIdentity, true, out,
@@ -144,7 +144,7 @@ int channels_last_conv2d_grad_input(Dtype dtype, const void* grad, const void* w
 int channels_last_conv2d_grad_weight(Dtype dtype, const void* grad, const void* x,
                                      const ConvGeometry* g, int algorithm, void* out,
                                      int threads) {
-  algorithm = conv2d_algorithm(dtype, g, algorithm, false, threads);
+  algorithm = gradient_algorithm(dtype, *g, algorithm, kGradWeight);
   const bool empty = g->batch * g->out_h * g->out_w == 0;
   if (algorithm == kWinograd && !empty) {
     const FloatMode mode(dtype);

@@ -111,7 +111,7 @@ int grad_input(const T* grad, const T* weight, const ConvGeometry& g, int algori
                int threads) {
   if (g.batch * g.height * g.width == 0) return kDone;
   const FloatMode mode(kDtype<T>);
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
+  algorithm = gradient_algorithm(kDtype<T>, g, algorithm, kGradInput);
   if (algorithm == kDepthwise) return depthwise_grad_input(grad, weight, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd(kDtype<T>, grad, weight, nullptr, nullptr, g, kIdentity, true, out, threads);
@@ -311,7 +311,7 @@ class WeightGradient {
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int tall = tiles.rows(tile);
         choose_microkernel<T>(tall, static_cast<int>(end - first))(count, a, b, c, kBPitch<T>,
-                                                                   {nullptr, accumulate, false});
+                                                                   {nullptr, accumulate, false}, {});
         a += tall * kAPitch<T>;
         c += tall * kBPitch<T>;
       }
@@ -339,8 +339,13 @@ int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
                 int threads) {
+  if (g.batch * g.out_h * g.out_w == 0) {
+    const int64_t size = g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w;
+    memset(out, 0, static_cast<size_t>(size) * sizeof(T));
+    return kDone;
+  }
   const FloatMode mode(kDtype<T>);
-  algorithm = conv2d_algorithm(kDtype<T>, &g, algorithm, false, threads);
+  algorithm = gradient_algorithm(kDtype<T>, g, algorithm, kGradWeight);
   if (algorithm == kDepthwise) return depthwise_grad_weight(grad, x, g, out, threads);
   if (algorithm == kWinograd) {
     int result = winograd_grad_weight(kDtype<T>, grad, x, g, out, threads);

@@ -80,7 +80,8 @@ struct RowMicrokernels;
 template <class T, int... row>
 struct RowMicrokernels<T, std::integer_sequence<int, row...>> {
   template <int rows, int vectors>
-  static constexpr RowMicrokernel<T> one = row_microkernel<T, rows, (vectors < tile_vectors(rows) ? vectors : tile_vectors(rows))>;
+  static constexpr RowMicrokernel<T> one =
+      row_microkernel<T, rows, (vectors < tile_vectors(rows) ? vectors : tile_vectors(rows))>;
   static constexpr RowMicrokernel<T> of[][kFewRowsVectors] = {
       {one<row + 1, 1>, one<row + 1, 2>, one<row + 1, 3>, one<row + 1, 4>}...};
 };
@@ -269,8 +270,10 @@ class RowProduct {
                     const Memory& memory) const {
     // Three vectors at the end where two would leave one over.
     const bool few = task.filters <= kFewRows;
-    const int64_t three = !few && kNRVectors == 2 && vectors > 1 && vectors % 2 ? vectors - 3 : vectors;
-    multiply_columns(task, pass, {row, 0, three, step, few ? kFewRowsVectors : kNRVectors, kMR}, memory);
+    const bool odd = !few && kNRVectors == 2 && vectors > 1 && vectors % 2;
+    const int64_t three = odd ? vectors - 3 : vectors;
+    const int wide = few ? kFewRowsVectors : kNRVectors;
+    multiply_columns(task, pass, {row, 0, three, step, wide, kMR}, memory);
     multiply_columns(task, pass, {row, three, vectors, step, 3, kThreeVectorsRows}, memory);
   }
 
@@ -306,6 +309,10 @@ class RowProduct {
     }
   }
 
+  const T* bias_of(const Task& task, int64_t filter) const {
+    return conv.bias ? conv.bias + task.group * filters + task.filter + filter : nullptr;
+  }
+
   void multiply_tile(const Task& task, const Pass& pass, int64_t filter, int tall, int wide, const T* b,
                      int64_t step, T* c, int64_t ldc, const Memory& memory) const {
     const auto kernel =
@@ -313,7 +320,7 @@ class RowProduct {
     const T* a = memory.a + filter * kAPitch<T>;
     for (int64_t i = 0; i < pass.chunks; ++i, a += task.filters * kAPitch<T>) {
       const bool last = pass.last && i + 1 == pass.chunks;
-      const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter + filter : nullptr;
+      const T* bias = last ? bias_of(task, filter) : nullptr;
       kernel(pass.tap[i + 1] - pass.tap[i], a, b, step, memory.offsets + pass.tap[i], c, ldc,
              {bias, !pass.first || i > 0, last && conv.activation == kRelu});
     }

@@ -1,6 +1,6 @@
 // Convolution by Winograd's algorithm, see winograd.h and winograd_axis.h:
 //
-//   for each of the 36 elements e:   M_e (tiles x O) = sum over parts of V_e (tiles x C) * U_e (C x O)
+//   for each of the 36 elements e:   M_e (tiles x O) = sum of V_e (tiles x C) * U_e (C x O) over parts
 //
 // with V = B^T d B of all input tiles and U = G g G^T of all filters. Neither exists as a whole:
 //
@@ -14,8 +14,8 @@
 //
 // Sums run over at most kChunk terms in registers and are then added to M (blocked summation).
 // The input gradient is the convolution of the gradient with the filters turned around and their
-// roles exchanged: only the reading of the weights differs. With stride 2 all of its parts share one V,
-// and each has an M and pixels of its own.
+// roles exchanged: only the reading of the weights differs. With stride 2 all of its parts share one
+// V, and each has an M and pixels of its own.
 //
 // An infinity or NaN spreads over its tile in the transforms, and so does an overflow there. Where
 // an output is not finite, the call ends with kNotFinite, for another algorithm to do it all.
@@ -30,8 +30,10 @@ namespace {
 
 template <class T>
 constexpr int kPanel = 2 * kLanes<T>;
-// Terms of a sum in registers, of all parts together.
+// Terms of a sum in registers; of filters that are cut into many elements half as many, so that a
+// panel's U stays in the cache.
 constexpr int64_t kChunk = 128;
+constexpr int kFewElements = 49;
 
 // A share of the second-level cache, for each of V, U and M; what V may take where it must be
 // larger; and what the filters that all tasks read may take, a thread.
@@ -170,49 +172,60 @@ FASTDL_INLINE TransformTaps<T> choose_transform(bool whole_rows, bool whole_colu
                        : transform_taps<T, largest, less, less>;
 }
 
+// The taps of kLanes filters, `used` of them there, and some channels: taps[channel][tap].
+template <class T>
+void load_all_taps(const Filters<T>& w, const T* from, int used, int channels, Vector<T>* taps) {
+  constexpr int lanes = kLanes<T>;
+  if (used == lanes && channels == lanes && !w.turned)
+    return load_tap_block(from, w.filter_stride, w.taps, taps);
+  for (int c = 0; c < channels; ++c, from += w.channel_stride, taps += w.taps)
+    if (used == lanes) load_taps(from, w.filter_stride, w.taps, w.end, taps);
+    else load_few_taps(from, w.filter_stride, w.taps, used, taps);
+}
+
+// What a panel reads for kLanes channels is many short runs, far apart: asks for them ahead.
+template <class T>
+FASTDL_INLINE void prefetch_taps(const Filters<T>& w, const T* from) {
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
+  const int runs = w.turned ? kLanes<T> : kPanel<T>, length = w.turned ? kPanel<T> : kLanes<T>;
+  const int64_t stride = w.turned ? w.channel_stride : w.filter_stride;
+  for (int run = 0; run < runs; ++run, from += stride)
+    for (int i = 0; i < length * w.taps; i += line) __builtin_prefetch(from + i);
+}
+
 // U of a panel and the channels [begin, end): u[element][channel][filter].
 template <class T>
 void transform_filters(const Filters<T>& w, const WinogradParts& parts, int64_t group,
                        int64_t panel, int64_t begin, int64_t end, int64_t stride, T* u) {
   constexpr int lanes = kLanes<T>;
   constexpr int most_taps = 4 * kMostTaps * kMostTaps;
-  const T* first = w.first + group * w.group_stride;
   const int largest = parts.part[0].row.taps;
   auto choose = largest == 2   ? choose_transform<T, 2>
                 : largest == 3 ? choose_transform<T, 3>
                                : choose_transform<T, 4>;
-  Vector<T> taps[lanes * most_taps];
+  const int64_t left = w.filters - panel * kPanel<T>;
+  const T* from = w.first + group * w.group_stride + panel * kPanel<T> * w.filter_stride +
+                  begin * w.channel_stride;
+  Vector<T> taps[2][lanes * most_taps];
   for (int64_t k = begin; k < end; k += lanes, u += lanes * kPanel<T>) {
-    int channels = static_cast<int>(min(lanes, end - k));
-    if (w.turned) {
-      // Each channel of a panel is a short run, far from the next: ask for them ahead.
-      const T* ahead = first + panel * kPanel<T> * w.filter_stride + (k + lanes) * w.channel_stride;
-      for (int c = 0; c < lanes; ++c, ahead += w.channel_stride)
-        for (int i = 0; i < kPanel<T> * w.taps; i += 64 / static_cast<int>(sizeof(T)))
-          __builtin_prefetch(ahead + i);
-    }
-    for (int half = 0; half < 2; ++half) {
-      int64_t filter = panel * kPanel<T> + half * lanes;
-      int used = static_cast<int>(max(0, min(lanes, w.filters - filter)));
-      const T* from = first + filter * w.filter_stride + k * w.channel_stride;
-      if (used == lanes && channels == lanes && !w.turned) {
-        load_tap_block(from, w.filter_stride, w.taps, taps);
-      } else {
-        for (int c = 0; c < channels; ++c, from += w.channel_stride)
-          if (used == lanes) load_taps(from, w.filter_stride, w.taps, w.end, taps + c * w.taps);
-          else load_few_taps(from, w.filter_stride, w.taps, used, taps + c * w.taps);
-      }
-      for (int p = 0; p < parts.count; ++p) {
-        const auto& part = parts.part[p];
-        const TapGrid grid = {static_cast<int>(part.row.first) * w.width +
-                                  static_cast<int>(part.column.first),
-                              static_cast<int>(part.row.step) * w.width,
-                              static_cast<int>(part.column.step)};
-        auto transform = choose(part.row.taps == largest, part.column.taps == largest);
-        T* to = u + part.u_first * stride + half * lanes;
-        for (int c = 0; c < channels; ++c)
-          transform(taps + c * w.taps, grid, stride, to + c * kPanel<T>);
-      }
+    const int channels = static_cast<int>(min(lanes, end - k));
+    prefetch_taps(w, from + lanes * w.channel_stride);
+    for (int half = 0; half < 2; ++half)
+      load_all_taps(w, from + half * lanes * w.filter_stride,
+                    static_cast<int>(max(0, min(lanes, left - half * lanes))), channels, taps[half]);
+    from += lanes * w.channel_stride;
+    for (int p = 0; p < parts.count; ++p) {
+      const auto& part = parts.part[p];
+      const TapGrid grid = {
+          static_cast<int>(part.row.first) * w.width + static_cast<int>(part.column.first),
+          static_cast<int>(part.row.step) * w.width, static_cast<int>(part.column.step)};
+      auto transform = choose(part.row.taps == largest, part.column.taps == largest);
+      T* to = u + part.u_first * stride;
+      // Both halves of a cache line one after the other: all elements are more than the first cache
+      // holds.
+      for (int c = 0; c < channels; ++c, to += kPanel<T>)
+        for (int half = 0; half < 2; ++half)
+          transform(taps[half] + c * w.taps, grid, stride, to + half * lanes);
     }
   }
 }
@@ -329,10 +342,10 @@ void divide(Winograd<T>& conv, int threads) {
   // making, worth its while.
   constexpr int64_t least = 24 / kRows * kRows, fit = 60 / kRows * kRows, many = 128 / kRows * kRows;
   int64_t most = min(fit, max(least, 2 * kCacheBytes / v_bytes));
+  most = max(1, min(most, kTaskBytes / 2 / v_bytes));
   conv.transform_here = !conv.packed && (shared > kSharedBytes * threads ||
                                          conv.grid.all * groups <= 2 * most * threads);
-  if (conv.transform_here)
-    most = min(many, max(conv.v_sets > 1 ? least : fit, kTaskBytes / v_bytes));
+  if (conv.transform_here) most = max(1, min(many, kTaskBytes / v_bytes));
   // Blocks of equal size, for every thread the same number, unless there are only few tiles.
   int64_t blocks = ceil_div(conv.grid.all, most);
   if (blocks > 1 || panels == 1) blocks = ceil_div(blocks, threads) * threads;
@@ -346,7 +359,8 @@ void divide(Winograd<T>& conv, int threads) {
   conv.splits = ceil_div(panels, conv.panels);
 
   // Chunks do not depend on the division into tasks, and so on threads: they make the sums' order.
-  conv.chunk = min(conv.parts.count > 1 ? kChunk / 2 : kChunk, conv.filters.channels);
+  conv.chunk = min(conv.parts.u_elements > kFewElements ? kChunk / 2 : kChunk,
+                   conv.filters.channels);
   conv.together = conv.transform_here
                       ? 1
                       : max(1, min(min(4, conv.panels), kCacheBytes / (m_bytes * conv.tiles)));
@@ -402,8 +416,8 @@ struct Inside {
   }
 };
 
-// Y = A^T M A of a block of tiles, one part and one panel, finished and written; false if some are not
-// finite.
+// Y = A^T M A of a block of tiles, one part and one panel, finished and written; false if some are
+// not finite.
 template <class T, int tile>
 bool write_tiles(const Winograd<T>& conv, const WinogradParts::Part& part, int64_t begin, int count,
                  int64_t group, int64_t panel, const T* m) {
@@ -516,6 +530,8 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
     int64_t together = min(conv.together, last - panel);
     for (int64_t k = 0; k < depth; k += conv.chunk) {
       int64_t size = min(conv.chunk, depth - k);
+      // Of the next U that each register tile asks for.
+      const int64_t u_share = size / lanes * (64 / static_cast<int64_t>(sizeof(T)));
       const T* u = memory.u;
       if (conv.transform_here)
         for (int64_t p = 0; p < together; ++p)
@@ -530,24 +546,27 @@ bool run_task(const Winograd<T>& conv, int64_t task, const WinogradMemory<T>& me
         const bool accumulate = k > 0 || (conv.m_sets == 1 && set > 0);
         const int elements = part.elements();
         for (int index = 0; index < elements; ++index) {
-          const int e = part.element(index), next = part.element(index + 1);
+          const T* v_here = v + part.element(index) * v_stride;
+          const T* v_next = v + part.element(index + 1) * v_stride;
           const T* u_here = u + part.u_element(index) * u_stride;
           const T* u_next = u + part.u_element(index + 1) * u_stride;
-          for (int64_t p = 0; p < together; ++p, u_here += u_panel)
-            for (int64_t first = 0; first < count; first += conv.tile_rows) {
-              int rows = static_cast<int>(min(conv.tile_rows, count - first));
-              bool last_rows = first + conv.tile_rows >= count, last_panel = p + 1 == together;
-              const T* v_here = v + e * v_stride + first / conv.tile_rows * v_group;
-              const T* next_v = !last_rows   ? v_here + v_group
-                                : last_panel ? v + next * v_stride
-                                             : v + e * v_stride;
-              const T* next_u = last_panel ? u_next : u_here + u_panel;
-              choose_multiply<T>(rows, std::make_integer_sequence<int, kRows>{})(
-                  size, v_here, conv.tile_rows, u_here,
-                  m + p * m_panel + e * m_stride + first * kPanel<T>, accumulate, next_v,
-                  next_u + first / conv.tile_rows * (size / lanes) *
-                               (64 / static_cast<int64_t>(sizeof(T))));
+          T* m_here = m + part.element(index) * m_stride;
+          for (int64_t p = 0; p < together; ++p, u_here += u_panel, m_here += m_panel) {
+            const bool last_panel = p + 1 == together;
+            const T* next_u = last_panel ? u_next : u_here + u_panel;
+            const T* v_rows = v_here;
+            T* m_rows = m_here;
+            for (int64_t left = count; left > 0; left -= conv.tile_rows) {
+              const bool last_rows = left <= conv.tile_rows;
+              const T* next_v = !last_rows ? v_rows + v_group : last_panel ? v_next : v_here;
+              choose_multiply<T>(static_cast<int>(min(conv.tile_rows, left)),
+                                 std::make_integer_sequence<int, kRows>{})(
+                  size, v_rows, conv.tile_rows, u_here, m_rows, accumulate, next_v, next_u);
+              v_rows += v_group;
+              m_rows += conv.tile_rows * kPanel<T>;
+              next_u += u_share;
             }
+          }
         }
       }
     }

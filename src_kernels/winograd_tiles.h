@@ -127,8 +127,9 @@ FASTDL_INLINE void stage_row(const T* from, const T* memory_end, int64_t plane, 
       for (int l = 0; l < lanes; ++l) {
         v[l] = Vector<T>{};
         if (l >= used) continue;
-        if constexpr (step == 1) memcpy(&v[l], at + l * plane, static_cast<size_t>(count) * sizeof(T));
-        else for (int i = 0; i < count; ++i) v[l][i] = at[l * plane + i * step];
+        const T* row = at + l * plane;
+        if constexpr (step == 1) memcpy(&v[l], row, static_cast<size_t>(count) * sizeof(T));
+        else for (int i = 0; i < count; ++i) v[l][i] = row[i * step];
       }
     }
     transpose<T>(v);

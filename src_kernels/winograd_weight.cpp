@@ -7,7 +7,7 @@
 //
 //   S_e (O x C) = Z_e^T (O x tiles) * V_e (tiles x C),    Z = A dY A^T, V = B^T d B
 //
-//   task: a part of the filters' taps, a block of filters by a block of channels, a share of the tiles
+//   task: a part, a block of filters by a block of channels, a share of the tiles
 //     for each block of kTiles tiles
 //       Z of the filters, V of the channels                        second-level cache
 //       for each element: S_e += Z_e^T V_e                         registers
@@ -29,6 +29,9 @@ namespace {
 constexpr int64_t kTiles = 64, kSumBlocks = 32, kMostTiles = 128, kMostBlock = 128;
 // Tasks that there should be, and shares of the tiles at most, to give every thread its own.
 constexpr int64_t kTasks = 8, kMostShares = 8;
+
+// What parts of all filters may take before they are put together.
+constexpr int64_t kGatheredBytes = 4 << 20;
 
 // Matrices of the elements, `element` apart; within one, rows `row` apart.
 template <class T>
@@ -96,6 +99,13 @@ struct WeightGradient {
   int64_t taps() const { return g.kernel_h * g.kernel_w; }
   // Taps of a part at most.
   int64_t part_taps() const { return parts.part[0].row.taps * parts.part[0].column.taps; }
+  int64_t blocks_of_channels() const { return ceil_div(channels, kLanes<T>); }
+  // Elements of all windows, each tap a vector of channels.
+  int64_t windows() const { return g.filters * blocks_of_channels() * kLanes<T> * taps(); }
+  // Whether windows are put together, from several shares or for the stores of parts to be whole.
+  bool gathered() const {
+    return shares > 1 || (parts.count > 1 && windows() * int64_t{sizeof(T)} <= kGatheredBytes);
+  }
   // Tasks for one share of the tiles.
   int64_t blocks() const { return filter_blocks * channel_blocks * g.groups * parts.count; }
 };
@@ -195,37 +205,59 @@ FASTDL_INLINE void each_filter(const WinogradParts::Part& part, Elements<const T
     }
 }
 
-// The taps of `used` channels to their places, where the window is one part of 3x3 neighbours.
+// The taps of `used` channels, a lane each, to their windows of `count` neighbours.
 template <class T>
-FASTDL_INLINE void store_nine(const Vector<T> (&taps)[9], T* to) {
+FASTDL_INLINE void store_windows(const Vector<T>* taps, int count, int used, T* to) {
   constexpr int lanes = kLanes<T>;
-  Vector<T> square[lanes];
-#pragma GCC unroll 8
-  for (int l = 0; l < lanes; ++l) square[l] = taps[l];
-  transpose<T>(square);
-#pragma GCC unroll 8
-  for (int l = 0; l < lanes; ++l) store(to + l * 9, square[l]);
-#pragma GCC unroll 8
-  for (int l = 0; l < lanes; ++l) to[l * 9 + 8] = taps[8][l];
+  if (count < lanes) {
+    for (int tap = 0; tap < count; ++tap)
+      for (int l = 0; l < used; ++l) to[l * count + tap] = taps[tap][l];
+    return;
+  }
+  for (int done = 0; done < count; done += lanes) {
+    // The last square begins earlier, so as to be whole.
+    done = static_cast<int>(min(done, count - lanes));
+    Vector<T> square[lanes];
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l) square[l] = taps[done + l];
+    transpose<T>(square);
+    if (used == lanes)
+#pragma GCC unroll 16
+      for (int l = 0; l < lanes; ++l) store(to + l * count + done, square[l]);
+    else
+      for (int l = 0; l < used; ++l) store(to + l * count + done, square[l]);
+  }
 }
 
-// The taps of a part of `used` channels to their places in windows of `g`.
+// The taps of a part among those of their window, a vector each.
 template <class T, int r>
-FASTDL_INLINE void store_taps(const ConvGeometry& g, const WinogradParts::Part& part,
-                              const Vector<T> (&taps)[r * r], int used, T* to) {
-  if constexpr (r == 3 && kLanes<T> == 8)
-    if (g.kernel_h * g.kernel_w == 9 && used == kLanes<T>) return store_nine<T>(taps, to);
-  const int64_t window = g.kernel_h * g.kernel_w;
+FASTDL_INLINE void place_taps(const WeightGradient<T>& w, const WinogradParts::Part& part,
+                              const Vector<T> (&taps)[r * r], T* to) {
+  to += (part.row.first * w.g.kernel_w + part.column.first) * kLanes<T>;
+#pragma GCC unroll 4
+  for (int a = 0; a < r; ++a) {
+    if (a == part.row.taps) break;
+    T* at = to + a * part.row.step * w.g.kernel_w * kLanes<T>;
+#pragma GCC unroll 4
+    for (int b = 0; b < r; ++b, at += part.column.step * kLanes<T>)
+      if (b < part.column.taps) store(at, taps[a * r + b]);
+  }
+}
+
+// The same into windows of `used` channels.
+template <class T, int r>
+void scatter_taps(const WeightGradient<T>& w, const WinogradParts::Part& part,
+                  const Vector<T> (&taps)[r * r], int used, T* to) {
+  to += part.row.first * w.g.kernel_w + part.column.first;
   for (int a = 0; a < part.row.taps; ++a)
     for (int b = 0; b < part.column.taps; ++b) {
-      T* at = to + (part.row.first + a * part.row.step) * g.kernel_w + part.column.first +
-              b * part.column.step;
-      for (int l = 0; l < used; ++l) at[l * window] = taps[a * r + b][l];
+      T* at = to + a * part.row.step * w.g.kernel_w + b * part.column.step;
+      for (int l = 0; l < used; ++l) at[l * w.taps()] = taps[a * r + b][l];
     }
 }
 
-// One task's share of the gradient into `out` (filters x channels x taps of all groups); false if
-// it is not finite.
+// One task's share of the gradient into `out`: the result or, where windows are put together,
+// [filter][channel block][tap][lane]; false if it is not finite.
 template <class T, int r>
 bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>& memory, T* out) {
   constexpr int lanes = kLanes<T>, part_taps = r * r;
@@ -273,8 +305,13 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
   auto finish = [&](int64_t f, int64_t c, const Vector<T>(&taps)[part_taps]) {
 #pragma GCC unroll 16
     for (int tap = 0; tap < part_taps; ++tap) not_finite += taps[tap] * T(0);
-    store_taps<T, r>(w.g, part, taps, static_cast<int>(min(lanes, channels - c)),
-                     out + ((group * w.filters + filter + f) * w.channels + channel + c) * w.taps());
+    const int64_t of = group * w.filters + filter + f, at = channel + c;
+    const int used = static_cast<int>(min(lanes, channels - c));
+    T* windows = out + (of * w.channels + at) * w.taps();
+    T* vectors = out + (of * w.blocks_of_channels() + at / lanes) * lanes * w.taps();
+    if (w.gathered()) place_taps<T, r>(w, part, taps, vectors);
+    else if (w.parts.count > 1) scatter_taps<T, r>(w, part, taps, used, windows);
+    else store_windows<T>(taps, part_taps, used, windows);
   };
   int64_t begin = share * w.share, end = min(w.grid.all, begin + w.share), summed = 0;
 
@@ -342,13 +379,23 @@ bool run_task(const WeightGradient<T>& w, int64_t task, const GradientMemory<T>&
 
 // out = the sum of the shares, in order.
 template <class T>
-void add_shares(const T* shares, int64_t count, int64_t size, T* out, int threads) {
-  parallel_range(size, 1 << 14, threads, [&](int64_t begin, int64_t end) {
+void add_shares(const WeightGradient<T>& w, const T* shares, T* out, int threads) {
+  constexpr int lanes = kLanes<T>, most_taps = 4 * kMostTaps * kMostTaps;
+  const int64_t windows = w.g.filters * w.blocks_of_channels(), window = w.taps() * lanes;
+  parallel_range(windows, max(1, (1 << 14) / window), threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      double sum = 0;
-      for (int64_t share = 0; share < count; ++share)
-        sum += static_cast<double>(shares[share * size + i]);
-      out[i] = static_cast<T>(sum);
+      Vector<T> taps[most_taps];
+      for (int64_t tap = 0; tap < w.taps(); ++tap) {
+        const T* at = shares + i * window + tap * lanes;
+        taps[tap] = load(at);
+        for (int64_t share = 1; share < w.shares; ++share)
+          taps[tap] += load(at + share * windows * window);
+      }
+      const int64_t filter = i / w.blocks_of_channels();
+      const int64_t channel = i % w.blocks_of_channels() * lanes;
+      store_windows<T>(taps, static_cast<int>(w.taps()),
+                       static_cast<int>(min(lanes, w.channels - channel)),
+                       out + (filter * w.channels + channel) * w.taps());
     }
   });
 }
@@ -374,9 +421,10 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
   }
   divide(w);
   T* shares = out;
-  if (w.shares > 1) {
-    shares = static_cast<T*>(
-        shared_workspace(w.shares * size * static_cast<int64_t>(sizeof(T))));
+  const int64_t share = w.windows();
+  if (w.gathered()) {
+    shares =
+        static_cast<T*>(shared_workspace(w.shares * share * static_cast<int64_t>(sizeof(T))));
     if (!shares) return kNoMemory;
   }
   GradientMemory<T> sizes;
@@ -389,9 +437,9 @@ int grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* out, int th
     if (!base) return note(&result, kNoMemory);
     GradientMemory<T> memory;
     lay_out(w, base, memory);
-    if (!run(w, task, memory, shares + task / w.blocks() * size)) note(&result, kNotFinite);
+    if (!run(w, task, memory, shares + task / w.blocks() * share)) note(&result, kNotFinite);
   });
-  if (result == kDone && w.shares > 1) add_shares(shares, w.shares, size, out, threads);
+  if (result == kDone && w.gathered()) add_shares(w, shares, out, threads);
   return result;
 }
 

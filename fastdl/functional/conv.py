@@ -55,9 +55,10 @@ def conv2d(
         Takes the result. It must be writable and share no memory with an input.
     algorithm : {None, 'direct', 'winograd', 'depthwise'}, default None
         How the sums are made. 'direct' as the formula says, for every convolution;
-        'winograd' with fewer multiplications, for 3x3 kernels without stride and
-        dilation; 'depthwise' is the direct one for a channel a group. None takes
-        what is fastest, and `explain` tells what that is.
+        'winograd' with fewer multiplications, for kernels of 2x2 to 8x8 with stride 1
+        or, not dilated, 2 (in the jit backend 3x3 with stride 1); 'depthwise' is the
+        direct one for a channel a group. None takes what is fastest, and `explain`
+        tells what that is.
     backend : str, optional
         The backend that computes; see `fastdl.backends`.
 

@@ -161,7 +161,7 @@ def _algorithm_reason(
     backend: str, geometry: ConvGeometry, dtype: np.dtype[Any], serving: tuple[str, ...]
 ) -> str:
     if serving[0] == "winograd":
-        return "a 3x3 kernel without stride, large enough for its transforms to pay"
+        return "its transforms cost less than the multiplications that they save"
     if serving[0] == "depthwise":
         return "a filter sees one channel"
     if backend not in ("compiled", "jit"):

@@ -1,4 +1,4 @@
-"""Winograd beyond 3x3 and stride 1: kernels cut into parts, and dilation, of the compiled backend."""
+"""Winograd beyond 3x3 and stride 1, of the compiled backend: kernels cut into parts, dilation."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def _padding(cut: Any) -> Any:
 
 
 CASES = [
-    *(_conv(cut, (2, 9, 15, 22), 18, padding=_padding(cut)) for cut in CUTS),
-    *(_conv(cut, (1, 20, 25, 23), 12, groups=2) for cut in CUTS),
+    *(_conv(cut, (2, 5, 15, 22), 18, padding=_padding(cut)) for cut in CUTS),
+    *(_conv(cut, (1, 20, 20, 19), 12, groups=2) for cut in CUTS[1::2]),
     # Several blocks of tiles, chunks of channels and panels of filters.
-    *(_conv(cut, (3, 67, 16, 19), 40, padding=2) for cut in ((5, 1, 1), (3, 2, 1), (3, 1, 2))),
+    *(_conv(cut, (2, 67, 16, 19), 40, padding=2) for cut in ((5, 1, 1), (3, 2, 1), (3, 1, 2))),
     # Every remainder of a tile and of a run.
-    *(_conv((3, 2, 1), (1, 8, size, 2 * size + 41), 8, padding=1) for size in range(9, 20)),
-    *(_conv((7, 1, 1), (1, 8, size, size + 27), 8, padding=3) for size in range(4, 11)),
+    *(_conv((3, 2, 1), (1, 3, size, 2 * size + 41), 4, padding=1) for size in range(9, 20)),
+    *(_conv((7, 1, 1), (1, 3, size, size + 27), 4, padding=3) for size in range(4, 11)),
     # One image row, more dilation than image, padding beyond the kernel.
     _conv((3, 1, 4), (1, 8, 3, 9), 8, padding=4),
     *(_conv((5, 2, 1), (1, 8, 6, 7), 8, padding=padding) for padding in (0, 1, 5, 6)),
@@ -97,10 +97,10 @@ def test_double_precision(cut: Any, chosen: dict[str, Any]) -> None:
     _check(_conv(cut, (2, 9, 15, 14), 10, padding=1), np.float64, chosen)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 30), st.integers(1, 30)),
-    filters=st.integers(1, 20),
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 12), st.integers(1, 24), st.integers(1, 24)),
+    filters=st.integers(1, 12),
     kernel=st.integers(2, 8),
     stride=st.integers(1, 2),
     dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -134,11 +134,11 @@ def test_gradients(cut: Any, chosen: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("place", ["x", "weight", "grad"])
-@pytest.mark.parametrize("cut", [(5, 1, 1), (3, 2, 1), (3, 1, 2), (7, 1, 1)], ids=str)
+@pytest.mark.parametrize("cut", [(5, 1, 1), (3, 2, 1), (3, 1, 2)], ids=str)
 def test_what_is_not_finite_stays_where_it_belongs(
     cut: Any, place: str, chosen: dict[str, Any]
 ) -> None:
-    case = _conv(cut, (2, 8, 14, 17), 16, padding=1)
+    case = _conv(cut, (2, 4, 9, 11), 5, padding=1)
     x, weight, _ = case.arrays(np.float32)
     arrays = {"grad": case.grad(np.float32), "x": x, "weight": weight}
     size = arrays[place].shape[3]
@@ -146,9 +146,8 @@ def test_what_is_not_finite_stays_where_it_belongs(
     for column in range(size):
         answers = {}
         spoiled = {name: array.copy() for name, array in arrays.items()}
-        spoiled[place][1, 3, column % spoiled[place].shape[2], column] = (np.inf, np.nan)[
-            column % 2
-        ]
+        row = column % spoiled[place].shape[2]
+        spoiled[place][1, 3, row, column] = (np.inf, np.nan)[column % 2]
         with np.errstate(all="ignore"):
             for algorithm in ("winograd", "direct"):
                 options = {**chosen, **case.options, "algorithm": algorithm}
@@ -163,7 +162,7 @@ def test_what_is_not_finite_stays_where_it_belongs(
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("cut", [(5, 1, 1), (3, 2, 1), (3, 1, 2)], ids=str)
 def test_the_same_bits_on_any_number_of_threads(cut: Any, chosen: dict[str, Any]) -> None:
-    case = _conv(cut, (2, 70, 27, 29), 72, padding=2)
+    case = _conv(cut, (2, 40, 21, 23), 40, padding=2)
     x, weight, bias = case.arrays(np.float32)
     grad = case.grad(np.float32)
     answers = []
@@ -182,5 +181,5 @@ def test_the_same_bits_on_any_number_of_threads(cut: Any, chosen: dict[str, Any]
 )
 def test_what_it_does_not_serve(kernel: int, options: Any, chosen: dict[str, Any]) -> None:
     weight = normal((8, 8, kernel, kernel), np.float32)
-    with pytest.raises(fastdl.ArgumentError, match=r"^algorithm"):
+    with pytest.raises(fastdl.ArgumentError, match=r"^algorithm "):
         fastdl.conv2d(normal((1, 8, 20, 20), np.float32), weight, **options, **chosen)

@@ -165,6 +165,7 @@ CONSTANTS: dict[str, list[tuple[Any, ...]]] = {
                      (gemm.TILES[2], "relu", False, False)],
     "tensor.product": [(tensor.tile(kind), "relu", kind) for kind in ("tf32", "bf16")],
     "depthwise.forward": [("relu", 3, 3), (None, 0, 0)],
+    "depthwise.grad_weight_at_once": [(3, 3), (5, 5)],
     "elementwise.plus": [("relu",)],
     "norm.moments": [(4,)],
     "norm.affine": [("relu", 4)],

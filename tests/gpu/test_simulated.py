@@ -21,6 +21,8 @@ X = normal((4, 3, 6, 6), np.float32, 1)
 WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
 CHANNELS = abs(normal((3,), np.float32, 3))
 TARGET = np.array([0, 2, 1, 4, 3])
+DEPTHWISE = normal((4, 6, 3, 3), np.float32, 1), X, normal((6, 1, 3, 3), np.float32, 2)
+LARGE_DEPTHWISE = normal((4, 3, 6, 6), np.float32, 1), X, normal((3, 1, 7, 7), np.float32, 2)
 WIDE = normal((5, 1100), np.float32, 4)  # a block for each row, and not a warp
 
 
@@ -51,6 +53,8 @@ def _back(value: Any) -> Any:
     [
         (fastdl.conv2d, (X, WEIGHT, WEIGHT[:, 0, 0, 0]), {"stride": 2, "padding": 1}),
         (fastdl.conv2d_backward, (normal((4, 5, 4, 4), np.float32), X, WEIGHT), {}),
+        (fastdl.conv2d_backward, DEPTHWISE, {"groups": 3, "stride": 2, "padding": 1}),
+        (fastdl.conv2d_backward, LARGE_DEPTHWISE, {"groups": 3, "padding": 3}),
         (fastdl.conv_transpose2d, (normal((2, 5, 4, 4), np.float32), WEIGHT, CHANNELS), {}),
         (fastdl.linear, (normal((7, 10), np.float32), normal((6, 10), np.float32)), {}),
         (fastdl.linear, (normal((2, 3, 10), np.float32), normal((8, 10), np.float32)), {}),

@@ -126,9 +126,7 @@ def conv2d_grad_weight(
     g = geometry
     rows = g.batch * g.out_h
     if g.group_channels == 1:
-        depthwise.grad_weight(grad.dtype)(
-            out.size, THREADS, grad, x, out, g.batch, out.size, *_window(g)
-        )
+        _depthwise_grad_weight(grad, x, g, out)
         return
     tile = grad_weight.TILE
     columns = g.group_channels * g.kernel_h * g.kernel_w
@@ -152,6 +150,24 @@ def conv2d_grad_weight(
             g.group_channels * g.height * g.width, g.filters * g.out_h * g.out_w, g.groups,
         )  # fmt: skip
     grad_weight.total(grad.dtype)(blocks_for(out.size), THREADS, parts, out, out.size, runs)
+
+
+def _depthwise_grad_weight(
+    grad: DeviceArray, x: DeviceArray, g: ConvGeometry, out: DeviceArray
+) -> None:
+    """In two stages where a filter's taps are few."""
+    if g.kernel_h * g.kernel_w > depthwise.MOST_TAPS:
+        depthwise.grad_weight(grad.dtype)(
+            out.size, THREADS, grad, x, out, g.batch, out.size, *_window(g)
+        )
+        return
+    windows = g.batch * g.out_h * g.out_w
+    slices = min(max(blocks_for(windows, depthwise.RUN * THREADS), 1), gemm.MOST)
+    parts = empty((slices, *out.shape), out.dtype, grad)
+    depthwise.grad_weight_at_once(grad.dtype, g.kernel_h, g.kernel_w)(
+        (g.filters, slices), THREADS, grad, x, parts, g.batch, slices, *_window(g)
+    )
+    grad_weight.total(grad.dtype)(blocks_for(out.size), THREADS, parts, out, out.size, slices)
 
 
 @entry("out")
