@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (
     PyArray_DATA,
     PyArray_DIM,
+    PyArray_DIMS,
     PyArray_ISBEHAVED_RO,
     PyArray_ISCARRAY_RO,
     PyArray_ISWRITEABLE,
@@ -420,11 +421,15 @@ def empty_memory():
 cdef enum:
     # Multiplications and additions that take longer than to start a thread.
     WORK_OF_A_THREAD = 500000
+    # How many of them take as long as to read or write an element.
+    WORK_OF_AN_ELEMENT = 4
 
 
 cdef int threads_for(const ConvGeometry* g) noexcept nogil:
     cdef double work = <double> g.batch * g.filters * g.out_h * g.out_w
     work *= <double> g.channels / g.groups * g.kernel_h * g.kernel_w
+    work += <double> WORK_OF_AN_ELEMENT * g.batch * (
+        g.channels * g.height * g.width + g.filters * g.out_h * g.out_w)
     cdef double most = 1 + work / WORK_OF_A_THREAD
     cdef int n = threads()
     return n if n < most else <int> most
@@ -581,6 +586,28 @@ cdef bint are_apart(ndarray first, ndarray second):
     """Whether two contiguous arrays share no memory."""
     cdef uintptr_t a = <uintptr_t> PyArray_DATA(first), b = <uintptr_t> PyArray_DATA(second)
     return a + <uintptr_t> PyArray_NBYTES(first) <= b or b + <uintptr_t> PyArray_NBYTES(second) <= a
+
+
+cdef bint is_float_array(object value):
+    """Whether `value` is a plain array of a served dtype, laid out as the kernels read it."""
+    if type(value) is not ndarray:
+        return False
+    cdef int type_number = PyArray_TYPE(<ndarray> value)
+    return ((type_number == cnp.NPY_FLOAT32 or type_number == cnp.NPY_FLOAT64)
+            and PyArray_ISCARRAY_RO(<ndarray> value))
+
+
+cdef object ordinary_out(object out, ndarray x, bint in_place):
+    """`out`, or a new array, if it takes a result like x; else None. In place it may be x."""
+    cdef int dimensions = PyArray_NDIM(x)
+    if out is None:
+        return new_array(dimensions, PyArray_DIMS(x), PyArray_TYPE(x), <double> PyArray_NBYTES(x))
+    if not (is_ordinary(out, PyArray_TYPE(x), dimensions, <const int64_t*> PyArray_DIMS(x))
+            and PyArray_ISWRITEABLE(<ndarray> out)):
+        return None
+    if in_place and PyArray_DATA(<ndarray> out) == PyArray_DATA(x):
+        return out
+    return out if are_apart(out, x) else None
 
 
 cdef object ordinary(const Table* kernels, object x, ndarray weight, object packed, object bias,
@@ -955,6 +982,30 @@ def normalize(ndarray x, ndarray mean, ndarray var, weight, bias, double eps, ac
     need_memory(failed)
 
 
+def ordinary_normalize(x, mean, var, weight, bias, momentum, eps, activation, out):
+    """batch_norm in evaluation with these arguments if it is an ordinary call, else None."""
+    if not is_float_array(x) or PyArray_NDIM(<ndarray> x) < 2 or PyArray_SIZE(<ndarray> x) == 0:
+        return None
+    if type(momentum) is not float or type(eps) is not float:
+        return None
+    if not (0 <= <double> momentum <= 1 and <double> eps >= 0):
+        return None
+    if number_of(activation, ACTIVATIONS) < 0:
+        return None
+    cdef int64_t channels = PyArray_DIM(<ndarray> x, 1)
+    cdef bint apart = True
+    for number, values in enumerate((mean, var, weight, bias)):
+        if values is None and number > 1:
+            continue
+        if not is_ordinary(values, PyArray_TYPE(<ndarray> x), 1, &channels):
+            return None
+        apart = apart and (out is None or (type(out) is ndarray and are_apart(out, values)))
+    result = ordinary_out(out, x, False) if apart else None
+    if result is not None:
+        normalize(x, mean, var, weight, bias, eps, activation, result)
+    return result
+
+
 def batch_norm_backward(ndarray grad, ndarray x, ndarray mean, ndarray inv_std, weight,
                         bint training, y, ndarray grad_x, ndarray grad_weight, ndarray grad_bias):
     cdef NormGeometry g = norm_geometry(x)
@@ -1036,6 +1087,16 @@ def add(ndarray x, ndarray y, activation, ndarray out):
                   PyArray_DATA(out), n)
 
 
+def ordinary_activation(activation, x, out):
+    """An activation, by its name, of x if it is an ordinary call, else None."""
+    if not is_float_array(x):
+        return None
+    result = ordinary_out(out, x, True)
+    if result is not None:
+        activate(activation_of(activation), x, result)
+    return result
+
+
 def relu(ndarray x, ndarray out):
     activate(kRelu, x, out)
 
@@ -1075,6 +1136,18 @@ cdef int row_softmax_backward(ndarray grad, ndarray y, bint log, ndarray out) ex
                                PyArray_DIM(grad, 0), PyArray_DIM(grad, 1), log,
                                PyArray_DATA(out), n)
     return 0
+
+
+def ordinary_softmax(x, dim, bint log, out):
+    """softmax or log_softmax with these arguments if it is an ordinary call, else None."""
+    if type(dim) is not int or dim != -1 or not is_float_array(x):
+        return None
+    if PyArray_NDIM(<ndarray> x) != 2 or PyArray_SIZE(<ndarray> x) == 0:
+        return None
+    result = ordinary_out(out, x, False)
+    if result is not None:
+        row_softmax(x, log, result)
+    return result
 
 
 def softmax(ndarray x, ndarray out):

@@ -1,7 +1,7 @@
 // Gradients of a convolution of channels-last images.
 //
 // Winograd's tiles are read and written as they lie, a 1x1 convolution is a linear layer of the pixels,
-// and a depthwise one's input gradient is such a convolution. What is left is copied to planes and back,
+// and a depthwise one has its own sums (where it strides, only for the weights). What is left is copied to planes and back,
 // square by square: the direct sums of conv_backward.cpp take many times as long as that.
 #include "algorithm.h"
 #include "channels_last_conv.h"
@@ -157,6 +157,8 @@ int channels_last_conv2d_grad_weight(Dtype dtype, const void* grad, const void* 
     linear_grad_weight(dtype, grad, x, &linear, out, threads);
     return kDone;
   }
+  if (channels_last_depthwise_serves(*g) && !empty)
+    return channels_last_depthwise_grad_weight(dtype, grad, x, *g, out, threads);
   if (dtype == kFloat32)
     return grad_weight(static_cast<const float*>(grad), static_cast<const float*>(x), *g,
                        algorithm, static_cast<float*>(out), threads);

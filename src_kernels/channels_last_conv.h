@@ -11,5 +11,7 @@ bool channels_last_depthwise_serves(const ConvGeometry& g);
 int channels_last_depthwise(Dtype, const void* x, const void* weight, const void* bias,
                             const ConvGeometry& g, Activation, bool turned, void* out,
                             int threads);
+int channels_last_depthwise_grad_weight(Dtype, const void* grad, const void* x,
+                                        const ConvGeometry& g, void* out, int threads);
 
 }  // namespace fastdl::FASTDL_ISA

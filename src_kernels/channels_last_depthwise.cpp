@@ -154,6 +154,123 @@ int convolve(const T* x, const T* weight, const T* bias, const ConvGeometry& g,
   return kDone;
 }
 
+// ---- weight gradient ----
+
+// Taps of a row that are summed together at most; products that are added in single precision.
+constexpr int kTaps = 5;
+constexpr int64_t kLongestSum = 128;
+// Parts of the rows, whose sums are joined in order whatever the number of threads.
+constexpr int64_t kMaxParts = 16;
+
+// totals[b * channels + c] += the sum over the pixels of grad * x, x a tap further for each b.
+// `whole`: all of the lanes have a channel, not `part` of one vector's.
+template <class T, int taps, int vectors, bool whole>
+void add_products(const T* grad, const T* x, int64_t pixels, int64_t step, int64_t tap_step,
+                  int64_t channels, int64_t part, double* totals) {
+  constexpr int64_t lanes = kLanes<T>;
+  const int64_t count = whole ? lanes : part;
+  for (int64_t done = 0; done < pixels; done += kLongestSum) {
+    Vector<T> sum[taps][vectors] = {};
+    const int64_t until = min(pixels, done + kLongestSum);
+    for (int64_t pixel = done; pixel < until; ++pixel, grad += channels, x += step)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        const Vector<T> g = load_some(grad + v * lanes, count, T(0));
+#pragma GCC unroll 5
+        for (int b = 0; b < taps; ++b)
+          sum[b][v] += g * load_some(x + b * tap_step + v * lanes, count, T(0));
+      }
+#pragma GCC unroll 5
+    for (int b = 0; b < taps; ++b)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        double* to = totals + b * channels + v * lanes;
+        if (whole) {
+          add_to<T>(to, sum[b][v]);
+          continue;
+        }
+        for (int64_t lane = 0; lane < count; ++lane) to[lane] += static_cast<double>(sum[b][v][lane]);
+      }
+  }
+}
+
+template <class T, int vectors, bool whole, int most = kTaps>
+FASTDL_INLINE auto choose_products(int64_t taps) {
+  if constexpr (most > 1)
+    if (taps < most) return choose_products<T, vectors, whole, most - 1>(taps);
+  return add_products<T, most, vectors, whole>;
+}
+
+// The pixels [begin, end) of a row of the gradient, for neighbouring taps of all channels.
+template <class T>
+void add_row(const T* grad, const T* x, int64_t pixels, int64_t taps, int64_t step, int64_t tap_step,
+             int64_t channels, double* totals) {
+  constexpr int64_t lanes = kLanes<T>;
+  if (pixels <= 0) return;
+  int64_t c = 0;
+  for (; c + 2 * lanes <= channels; c += 2 * lanes)
+    choose_products<T, 2, true>(taps)(grad + c, x + c, pixels, step, tap_step, channels, lanes, totals + c);
+  if (c + lanes <= channels) {
+    choose_products<T, 1, true>(taps)(grad + c, x + c, pixels, step, tap_step, channels, lanes, totals + c);
+    c += lanes;
+  }
+  if (c < channels)
+    choose_products<T, 1, false>(taps)(grad + c, x + c, pixels, step, tap_step, channels, channels - c,
+                                       totals + c);
+}
+
+template <class T>
+int weight_gradient(const T* grad, const T* x, const ConvGeometry& g, T* out, int threads) {
+  const int64_t channels = g.channels, taps = g.kernel_h * g.kernel_w, rows = g.batch * g.out_h;
+  const int64_t work = rows * g.out_w * channels * taps;
+  const int64_t parts = max(1, min(min(kMaxParts, rows), work / (4 * kGrain)));
+  auto* totals = static_cast<double*>(
+      shared_workspace(parts * taps * channels * static_cast<int64_t>(sizeof(double))));
+  if (!totals) return kNoMemory;
+  const int64_t step = g.stride_w * channels, tap_step = g.dilation_w * channels;
+  // The pixels of a row for which tap b is in the image: [first, last).
+  auto first_of = [&](int64_t b) {
+    return min(g.out_w, max(0, ceil_div(g.pad_left - b * g.dilation_w, g.stride_w)));
+  };
+  auto last_of = [&](int64_t b) {
+    return max(0, min(g.out_w, ceil_div(g.width + g.pad_left - b * g.dilation_w, g.stride_w)));
+  };
+  parallel_for(parts, worth_threads(work, kGrain, threads), [&](int64_t part) {
+    double* sums = totals + part * taps * channels;
+    for (int64_t i = 0; i < taps * channels; ++i) sums[i] = 0;
+    for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
+      const int64_t image = row / g.out_h, top = row % g.out_h * g.stride_h - g.pad_top;
+      const Taps down(top, g.kernel_h, g.dilation_h, g.height);
+      const T* from_grad = grad + row * g.out_w * channels;
+      for (int64_t a = down.first; a < down.last; ++a) {
+        // Pixel j of tap b is j * step + b * tap_step further.
+        const T* from = x + ((image * g.height + top + a * g.dilation_h) * g.width - g.pad_left) * channels;
+        auto add = [&](int64_t begin, int64_t end, int64_t b, int64_t count) {
+          add_row(from_grad + begin * channels, from + begin * step + b * tap_step, end - begin, count,
+                  step, tap_step, channels, sums + (a * g.kernel_w + b) * channels);
+        };
+        for (int64_t b = 0; b < g.kernel_w; b += kTaps) {
+          const int64_t count = min(kTaps, g.kernel_w - b);
+          // Where all of these taps are in the image, and then what each has beyond that.
+          const int64_t begin = first_of(b), end = max(begin, last_of(b + count - 1));
+          add(begin, end, b, count);
+          for (int64_t tap = b; tap < b + count; ++tap) {
+            add(first_of(tap), min(begin, last_of(tap)), tap, 1);
+            add(max(end, first_of(tap)), last_of(tap), tap, 1);
+          }
+        }
+      }
+    }
+  });
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      double total = 0;
+      for (int64_t part = 0; part < parts; ++part) total += totals[(part * taps + tap) * channels + c];
+      out[c * taps + tap] = static_cast<T>(total);
+    }
+  return kDone;
+}
+
 }  // namespace
 
 bool channels_last_depthwise_serves(const ConvGeometry& g) {
@@ -171,6 +288,16 @@ int channels_last_depthwise(Dtype dtype, const void* x, const void* weight, cons
   return convolve(static_cast<const double*>(x), static_cast<const double*>(weight),
                   static_cast<const double*>(bias), g, activation, turned,
                   static_cast<double*>(out), threads);
+}
+
+int channels_last_depthwise_grad_weight(Dtype dtype, const void* grad, const void* x,
+                                        const ConvGeometry& g, void* out, int threads) {
+  const FloatMode mode(dtype);
+  if (dtype == kFloat32)
+    return weight_gradient(static_cast<const float*>(grad), static_cast<const float*>(x), g,
+                           static_cast<float*>(out), threads);
+  return weight_gradient(static_cast<const double*>(grad), static_cast<const double*>(x), g,
+                         static_cast<double*>(out), threads);
 }
 
 }  // namespace fastdl::FASTDL_ISA

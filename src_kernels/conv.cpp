@@ -265,7 +265,7 @@ class Product {
         lines.prefetch(lines_per_tile);
         weights.prefetch(rows_per_tile);
         choose_microkernel<T>(rows, panel.vectors)(k_end - k, a, memory.b + panel.first, c, ldc,
-                                                   finish);
+                                                   finish, {});
         a += rows * kAPitch<T>;
         c += rows * ldc;
         if (bias) finish.bias += rows;

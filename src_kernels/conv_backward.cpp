@@ -53,28 +53,22 @@ struct Phase {
   }
 };
 
-// turned[g, c, o, m, n] = weight[g, o, c, rows.first + (rows.taps-1-m) * rows.step, likewise n]
+// turned[g, o, m, n, c] = weight[g, o, c, rows.first + (rows.taps-1-m) * rows.step, likewise n]
 template <class T>
 void turn_weights(const ConvGeometry& g, const Phase& rows, const Phase& columns, const T* weight,
                   T* turned, int threads) {
-  const int64_t filters = g.filters / g.groups, channels = g.channels / g.groups;
-  const int64_t taps = g.kernel_h * g.kernel_w, kept = rows.taps * columns.taps;
-  constexpr int64_t strip = 16;
-  const int64_t strips = ceil_div(channels, strip);
-  parallel_for(g.groups * strips, g.filters * channels * kept < 1 << 16 ? 1 : threads,
-               [&](int64_t task) {
-    const int64_t group = task / strips, c = task % strips * strip;
-    const int64_t count = min(strip, channels - c);
-    const T* from = weight + (group * filters * channels + c) * taps;
-    T* to = turned + (group * channels + c) * filters * kept;
-    const int64_t last = (rows.first + (rows.taps - 1) * rows.step) * g.kernel_w + columns.first +
-                         (columns.taps - 1) * columns.step;
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t o = 0; o < filters; ++o) {
-        const T* tap = from + (o * channels + i) * taps + last;
-        for (int64_t m = 0; m < rows.taps; ++m, tap -= rows.step * g.kernel_w)
-          for (int64_t n = 0; n < columns.taps; ++n) *to++ = tap[-n * columns.step];
-      }
+  const int64_t channels = g.channels / g.groups, taps = g.kernel_h * g.kernel_w;
+  const int64_t kept = rows.taps * columns.taps;
+  parallel_range(g.filters, ceil_div(1 << 15, channels * kept), threads,
+                 [&](int64_t begin, int64_t end) {
+    T* to = turned + begin * kept * channels;
+    for (int64_t o = begin; o < end; ++o)
+      for (int64_t m = rows.taps - 1; m >= 0; --m)
+        for (int64_t n = columns.taps - 1; n >= 0; --n, to += channels) {
+          const T* tap = weight + o * channels * taps + (rows.first + m * rows.step) * g.kernel_w +
+                         columns.first + n * columns.step;
+          for (int64_t c = 0; c < channels; ++c) to[c] = tap[c * taps];
+        }
   });
 }
 
@@ -83,10 +77,12 @@ int phase_convolution(const T* grad, const T* weight, const ConvGeometry& g, con
                       const Phase& columns, T* turned, T* out, int threads) {
   DirectConvolution<T> conv{};
   conv.x = grad;
-  // 1x1 filters are right as they lie.
-  conv.turned = g.kernel_h * g.kernel_w == 1;
-  conv.weight = conv.turned ? weight : turned;
-  if (!conv.turned) turn_weights(g, rows, columns, weight, turned, threads);
+  conv.turned = true;
+  conv.weight = weight;
+  if (g.kernel_h * g.kernel_w > 1) {
+    turn_weights(g, rows, columns, weight, turned, threads);
+    conv.weight = turned;
+  }
   conv.out = out + rows.phase * g.width + columns.phase;
   conv.plane = g.height * g.width;
   conv.image = g.channels * conv.plane;
@@ -315,7 +311,7 @@ class WeightGradient {
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int tall = tiles.rows(tile);
         choose_microkernel<T>(tall, static_cast<int>(end - first))(count, a, b, c, kBPitch<T>,
-                                                                   {nullptr, accumulate, false});
+                                                                   {nullptr, accumulate, false}, {});
         a += tall * kAPitch<T>;
         c += tall * kBPitch<T>;
       }
@@ -343,6 +339,11 @@ int pointwise_grad_weight(const T* grad, const T* x, const ConvGeometry& g, T* o
 template <class T>
 int grad_weight(const T* grad, const T* x, const ConvGeometry& g, int algorithm, T* out,
                 int threads) {
+  if (g.batch * g.out_h * g.out_w == 0) {
+    const int64_t size = g.filters * (g.channels / g.groups) * g.kernel_h * g.kernel_w;
+    memset(out, 0, static_cast<size_t>(size) * sizeof(T));
+    return kDone;
+  }
   const FloatMode mode(kDtype<T>);
   algorithm = gradient_algorithm(kDtype<T>, g, algorithm, kGradWeight);
   if (algorithm == kDepthwise) return depthwise_grad_weight(grad, x, g, out, threads);

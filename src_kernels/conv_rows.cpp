@@ -17,6 +17,7 @@
 #include "microkernel.h"
 #include "parallel.h"
 #include "strip.h"
+#include "transpose_matrix.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -37,10 +38,10 @@ constexpr int tile_vectors(int rows) {
   return rows <= kThreeVectorsRows && kNRVectors < 3 ? 3 : kNRVectors;
 }
 
-// As `microkernel`, with row k of B at b + offsets[k].
+// As `microkernel`, with row k of B at b + offsets[k], its vectors `step` apart.
 template <class T, int rows, int vectors>
-static void row_microkernel(int64_t depth, const T* a, const T* b, const int32_t* offsets, T* c,
-                            int64_t ldc, const Finish<T>& finish) {
+static void row_microkernel(int64_t depth, const T* a, const T* b, int64_t step,
+                            const int32_t* offsets, T* c, int64_t ldc, const Finish<T>& finish) {
   Vector<T> sum[rows][vectors] = {};
   for (int64_t k = 0; k < depth; ++k, ++a) {
     const T* panel = b + offsets[k];
@@ -50,14 +51,14 @@ static void row_microkernel(int64_t depth, const T* a, const T* b, const int32_t
       for (int r = 0; r < rows; ++r) element[r] = splat(a[r * kAPitch<T>]);
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
-        const Vector<T> of_b = load(panel + v * kLanes<T>);
+        const Vector<T> of_b = load(panel + v * step);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r) sum[r][v] += element[r] * of_b;
       }
     } else {
       Vector<T> of_b[vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) of_b[v] = load(panel + v * kLanes<T>);
+      for (int v = 0; v < vectors; ++v) of_b[v] = load(panel + v * step);
 #pragma GCC unroll 14
       for (int r = 0; r < rows; ++r) {
         const Vector<T> element = splat(a[r * kAPitch<T>]);
@@ -70,7 +71,7 @@ static void row_microkernel(int64_t depth, const T* a, const T* b, const int32_t
 }
 
 template <class T>
-using RowMicrokernel = void (*)(int64_t, const T*, const T*, const int32_t*, T*, int64_t,
+using RowMicrokernel = void (*)(int64_t, const T*, const T*, int64_t, const int32_t*, T*, int64_t,
                                 const Finish<T>&);
 
 // The kernel of a tile of rows (1 to kMR) by vectors (1 to tile_vectors(rows)).
@@ -79,7 +80,8 @@ struct RowMicrokernels;
 template <class T, int... row>
 struct RowMicrokernels<T, std::integer_sequence<int, row...>> {
   template <int rows, int vectors>
-  static constexpr RowMicrokernel<T> one = row_microkernel<T, rows, (vectors < tile_vectors(rows) ? vectors : tile_vectors(rows))>;
+  static constexpr RowMicrokernel<T> one =
+      row_microkernel<T, rows, (vectors < tile_vectors(rows) ? vectors : tile_vectors(rows))>;
   static constexpr RowMicrokernel<T> of[][kFewRowsVectors] = {
       {one<row + 1, 1>, one<row + 1, 2>, one<row + 1, 3>, one<row + 1, 4>}...};
 };
@@ -96,7 +98,7 @@ class RowProduct {
     passes = 1;
     if (!fits(min(g.out_h, 8), false) || chunks_of(channels) > kMostChunks)
       passes = ceil_div(channels, max(1, kKC / taps));
-    buffered = passes > 1 || conv.column != 1;
+    buffered = passes > 1 || conv.column != 1 || narrow();
     divide(worth(threads));
   }
 
@@ -149,6 +151,9 @@ class RowProduct {
   int64_t rows_under(int64_t rows) const {
     return (rows - 1) * g.stride_h + (g.kernel_h - 1) * g.dilation_h + 1;
   }
+
+  // Rows of one vector: a tile has several rows.
+  bool narrow() const { return width == kLanes<T>; }
 
   int64_t pass_channels() const { return ceil_div(channels, passes); }
   int64_t chunks_of(int64_t channels) const { return ceil_div(channels * taps, kKC); }
@@ -211,7 +216,10 @@ class RowProduct {
       pass.first = i == 0;
       pass.last = i + 1 == passes;
       pack(task, pass, memory);
-      for (int64_t row = 0; row < task.rows; ++row) multiply_row(task, pass, row, memory);
+      if (narrow()) multiply_row(task, pass, 0, task.rows, g.stride_h * strip.row, memory);
+      else
+        for (int64_t row = 0; row < task.rows; ++row)
+          multiply_row(task, pass, row, width / kLanes<T>, kLanes<T>, memory);
     }
     if (buffered) deliver(task, memory.sums);
     if (conv.activation == kSigmoid || conv.activation == kTanh) activate_rows(task);
@@ -238,33 +246,41 @@ class RowProduct {
     const T* x = conv.x + (task.image * g.channels + task.group * channels + pass.channel) * plane;
     for (int64_t c = 0; c < pass.channels; ++c)
       strip.fill(x + c * plane, task.row * g.stride_h, under, memory.rows + c * under * strip.row);
-    const T* weight =
-        conv.weight + ((task.group * filters + task.filter) * channels + pass.channel) * taps;
+    const int64_t depth = channels * taps;
+    const T* weight = conv.weight + task.group * filters * depth;
     T* a = memory.a;
-    for (int64_t i = 0; i < pass.chunks; ++i)
-      for (int64_t o = 0; o < task.filters; ++o, a += kAPitch<T>)
-        memcpy(a, weight + o * channels * taps + pass.tap[i],
-               static_cast<size_t>(pass.tap[i + 1] - pass.tap[i]) * sizeof(T));
+    for (int64_t i = 0; i < pass.chunks; ++i, a += task.filters * kAPitch<T>) {
+      const int64_t k = pass.channel * taps + pass.tap[i], count = pass.tap[i + 1] - pass.tap[i];
+      if (conv.turned)
+        transpose(weight + k * filters + task.filter, filters, count, task.filters, a, kAPitch<T>);
+      else
+        for (int64_t o = 0; o < task.filters; ++o)
+          memcpy(a + o * kAPitch<T>, weight + (task.filter + o) * depth + k,
+                 static_cast<size_t>(count) * sizeof(T));
+    }
   }
 
-  // Vectors [begin, end) of a row, and the largest tile.
+  // Vectors [begin, end) of a row, `step` apart in a row of x, and the largest tile.
   struct Columns {
-    int64_t begin, end;
+    int64_t row, begin, end, step;
     int vectors, rows;
   };
 
-  void multiply_row(const Task& task, const Pass& pass, int64_t row, const Memory& memory) const {
+  void multiply_row(const Task& task, const Pass& pass, int64_t row, int64_t vectors, int64_t step,
+                    const Memory& memory) const {
     // Three vectors at the end where two would leave one over.
-    const int64_t vectors = width / kLanes<T>;
     const bool few = task.filters <= kFewRows;
-    const int64_t three = !few && kNRVectors == 2 && vectors > 1 && vectors % 2 ? vectors - 3 : vectors;
-    multiply_columns(task, pass, row, {0, three, few ? kFewRowsVectors : kNRVectors, kMR}, memory);
-    multiply_columns(task, pass, row, {three, vectors, 3, kThreeVectorsRows}, memory);
+    const bool odd = !few && kNRVectors == 2 && vectors > 1 && vectors % 2;
+    const int64_t three = odd ? vectors - 3 : vectors;
+    const int wide = few ? kFewRowsVectors : kNRVectors;
+    multiply_columns(task, pass, {row, 0, three, step, wide, kMR}, memory);
+    multiply_columns(task, pass, {row, three, vectors, step, 3, kThreeVectorsRows}, memory);
   }
 
-  void multiply_columns(const Task& task, const Pass& pass, int64_t row, const Columns& columns,
+  void multiply_columns(const Task& task, const Pass& pass, const Columns& columns,
                         const Memory& memory) const {
     if (columns.begin == columns.end) return;
+    const int64_t row = columns.row, step = columns.step;
     const Tiles tiles(task.filters, columns.rows), parts(columns.end - columns.begin, columns.vectors);
     const T* b = memory.rows + row * g.stride_h * strip.row;
     // What is too much at the end of a row is overwritten by the next one.
@@ -274,16 +290,17 @@ class RowProduct {
       const int tall = tiles.rows(tile);
       T* c = buffered ? memory.sums + (filter * task.rows + row) * width : result(task, filter, row);
       const int64_t ldc = buffered ? task.rows * width : conv.plane;
-      int64_t at = columns.begin * kLanes<T>;
-      for (int64_t i = 0; i < parts.count; at += parts.rows(i++) * kLanes<T>) {
+      int64_t vector = columns.begin;
+      for (int64_t i = 0; i < parts.count; vector += parts.rows(i++)) {
         const int wide = parts.rows(i);
+        const int64_t at = vector * kLanes<T>;
         if (run_over || at + wide * kLanes<T> <= g.out_w) {
-          multiply_tile(task, pass, filter, tall, wide, b + at, c + at, ldc, memory);
+          multiply_tile(task, pass, filter, tall, wide, b + vector * step, step, c + at, ldc, memory);
           continue;
         }
         Vector<T> rest[kMR * kFewRowsVectors];
-        multiply_tile(task, pass, filter, tall, wide, b + at, reinterpret_cast<T*>(rest),
-                      wide * kLanes<T>, memory);
+        multiply_tile(task, pass, filter, tall, wide, b + vector * step, step,
+                      reinterpret_cast<T*>(rest), wide * kLanes<T>, memory);
         for (int r = 0; r < tall; ++r)
           for (int64_t v = 0; v < wide; ++v)
             store_some<T>(c + r * ldc + at + v * kLanes<T>, g.out_w - at - v * kLanes<T>,
@@ -292,15 +309,19 @@ class RowProduct {
     }
   }
 
+  const T* bias_of(const Task& task, int64_t filter) const {
+    return conv.bias ? conv.bias + task.group * filters + task.filter + filter : nullptr;
+  }
+
   void multiply_tile(const Task& task, const Pass& pass, int64_t filter, int tall, int wide, const T* b,
-                     T* c, int64_t ldc, const Memory& memory) const {
+                     int64_t step, T* c, int64_t ldc, const Memory& memory) const {
     const auto kernel =
         RowMicrokernels<T, std::make_integer_sequence<int, kMR>>::of[tall - 1][wide - 1];
     const T* a = memory.a + filter * kAPitch<T>;
     for (int64_t i = 0; i < pass.chunks; ++i, a += task.filters * kAPitch<T>) {
       const bool last = pass.last && i + 1 == pass.chunks;
-      const T* bias = last && conv.bias ? conv.bias + task.group * filters + task.filter + filter : nullptr;
-      kernel(pass.tap[i + 1] - pass.tap[i], a, b, memory.offsets + pass.tap[i], c, ldc,
+      const T* bias = last ? bias_of(task, filter) : nullptr;
+      kernel(pass.tap[i + 1] - pass.tap[i], a, b, step, memory.offsets + pass.tap[i], c, ldc,
              {bias, !pass.first || i > 0, last && conv.activation == kRelu});
     }
   }
@@ -326,8 +347,8 @@ class RowProduct {
 
 }  // namespace
 
-// Cycles of a tap of a pixel: what is lost at the end of a row here, what the other way takes to pack it,
-// as measured.
+// Cycles of a tap of a pixel: what is lost at the end of a row here, what the other way takes to pack it
+// (more where rows are short), as measured.
 template <class T>
 bool rows_pay(const DirectConvolution<T>& conv) {
   const ConvGeometry& g = conv.g;
@@ -337,7 +358,7 @@ bool rows_pay(const DirectConvolution<T>& conv) {
   const double filters = static_cast<double>(g.filters / g.groups);
   const double whole = static_cast<double>(ceil_div(g.out_w, kLanes<T>) * kLanes<T>);
   const double here = filters / lanes * whole / static_cast<double>(g.out_w);
-  return here < filters / lanes + 0.4;
+  return here < filters / lanes + (g.out_w > kLanes<T> ? 0.4 : 1);
 }
 
 template <class T>

@@ -40,6 +40,11 @@ class TurnedProduct {
     chunks = ceil_div(depth, kKC);
     pixels = g.batch * g.out_h * g.out_w;
     panels = ceil_div(filters, kNR<T>);
+    // Pixels of planes up to a block are read where they lie. Not of small planes, whose neighbours the
+    // processor fetches in vain, nor where all planes' pixels are at one place in the cache.
+    in_place = g.kernel_h * g.kernel_w * g.stride_w == 1 && g.height * g.out_h == 1 &&
+               g.width == g.out_w && g.pad_left == 0 && g.width >= 8 * kLineLength<T> &&
+               g.width <= kNC<T> && g.width % kLineLength<T> != 0;
     divide(worth(threads));
   }
 
@@ -72,6 +77,7 @@ class TurnedProduct {
   const DirectConvolution<T>& conv;
   const ConvGeometry& g;
   int64_t filters, depth, chunks, pixels, panels, blocks, splits;
+  bool in_place;
 
   int worth(int threads) const {
     return static_cast<int>(min(threads, pixels * filters * depth * g.groups / kWorth + 1));
@@ -81,6 +87,11 @@ class TurnedProduct {
 
   void divide(int threads) {
     blocks = ceil_div(pixels, kNC<T>);
+    // Every block's weights are turned over, every split's pixels packed: tasks are made of what is
+    // cheaper, as measured.
+    const bool packing_is_dear = g.kernel_h * g.kernel_w > 1 && 2 * most_pixels() > filters;
+    if (threads > 1 && packing_is_dear)
+      while (g.groups * blocks < threads && 2 * most_pixels() > filters) blocks *= 2;
     const int64_t most = max(1, kMostSums<T> / (most_pixels() * kNR<T>));
     splits = panel_shares(panels, ceil_div(panels, most), g.groups * blocks, threads);
   }
@@ -96,7 +107,7 @@ class TurnedProduct {
     Memory memory;
     memory.panels = t;
     memory.block = t += at_once() * kPanelSize<T>;
-    memory.sums = t += min(kKC, depth) * kBPitch<T>;
+    memory.sums = t += in_place ? 0 : min(kKC, depth) * kBPitch<T>;
     memory.pixels = reinterpret_cast<char*>(
         t += (ceil_div(panels, splits) * most_pixels() + kLanes<T>) * kNR<T>);
     memory.bytes = memory.pixels - base + PixelBlock<T>::bytes(g, kNC<T>);
@@ -115,17 +126,15 @@ class TurnedProduct {
     const int64_t channels = g.channels / g.groups, size = g.height * g.width;
     PixelBlock<T> block(g, conv.x + task.group * channels * size,
                         conv.x + g.batch * g.channels * size, memory.pixels, kNC<T>);
-    block.set(task.pixel, task.count);
+    if (!in_place) block.set(task.pixel, task.count);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t k = part(depth, chunks, chunk), k_end = part(depth, chunks, chunk + 1);
-      block.pack(k, k_end, kBPitch<T>, memory.block);
+      if (!in_place) block.pack(k, k_end, kBPitch<T>, memory.block);
       multiply(task, k, k_end, memory);
     }
-    for (int64_t p = task.panel; p < task.end_panel; ++p) deliver(task, p, memory);
   }
 
   void multiply(const Task& task, int64_t k, int64_t k_end, const Memory& memory) const {
-    const Tiles tiles(task.count);
     T* c = memory.sums;
     for (int64_t p = task.panel; p < task.end_panel; ++p) {
       const int64_t filter = p * kNR<T>, packed = (p - task.panel) % at_once();
@@ -138,14 +147,36 @@ class TurnedProduct {
           pack_turned(weight + filter * depth + k, depth, k_end - k, end - filter, memory.panels);
       }
       const int vectors = static_cast<int>(ceil_div(min(kNR<T>, filters - filter), kLanes<T>));
-      const T *a = memory.block, *b = memory.panels + packed * kPanelSize<T>;
-      for (int64_t tile = 0; tile < tiles.count; ++tile) {
-        const int tall = tiles.rows(tile);
-        choose_microkernel<T, BlockByPanel<T>>(tall, vectors)(k_end - k, a, b, c, kNR<T>,
-                                                              {nullptr, k > 0, false});
-        a += tall;
-        c += tall * kNR<T>;
+      const T* b = memory.panels + packed * kPanelSize<T>;
+      if (in_place) {
+        const int64_t plane = g.width, channels = g.channels / g.groups;
+        for (int64_t done = 0; done < task.count;) {
+          const int64_t image = (task.pixel + done) / plane, offset = (task.pixel + done) % plane;
+          const int64_t length = min(task.count - done, plane - offset);
+          const T* a = conv.x + (image * g.channels + task.group * channels + k) * plane + offset;
+          multiply_panel<PlanesByPanel<T>>({plane}, length, vectors, k, k_end, a, b, c);
+          c += length * kNR<T>;
+          done += length;
+        }
+      } else {
+        multiply_panel<BlockByPanel<T>>({}, task.count, vectors, k, k_end, memory.block, b, c);
+        c += task.count * kNR<T>;
       }
+      if (k_end == depth) deliver(task, p, memory);
+    }
+  }
+
+  // `count` pixels, of which a holds the first term, by a panel.
+  template <class Layout>
+  static void multiply_panel(Layout layout, int64_t count, int vectors, int64_t k, int64_t k_end,
+                             const T* a, const T* b, T* c) {
+    const Tiles tiles(count);
+    for (int64_t tile = 0; tile < tiles.count; ++tile) {
+      const int tall = tiles.rows(tile);
+      choose_microkernel<T, Layout>(tall, vectors)(k_end - k, a, b, c, kNR<T>, {nullptr, k > 0, false},
+                                                   layout);
+      a += tall;
+      c += tall * kNR<T>;
     }
   }
 
@@ -204,7 +235,6 @@ class TurnedProduct {
 template <class T>
 bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const ConvGeometry& g = conv.g;
-  if (conv.column != 1) return false;
   auto vectors = [](double size) {
     const int64_t count = ceil_div(static_cast<int64_t>(size), kLanes<T>);
     return static_cast<double>(count) + (count % kNRVectors ? 1.0 / 3 : 0);
@@ -215,9 +245,9 @@ bool filter_lanes_pay(const DirectConvolution<T>& conv) {
   const double all = static_cast<double>(g.batch) * plane;
   const double pixels = all / __builtin_ceil(all / kNC<T>), images = pixels / plane;
   const double here = depth * (pixels * vectors(filters) / 2 + (conv.turned ? 0.1 : 0.25) * filters) +
-                      0.75 * filters * pixels;
+                      (conv.column == 1 ? 0.75 : 2) * filters * pixels;
   const double there = depth * filters * (vectors(pixels) / 2 + 0.3) +
-                       filters * (0.25 * pixels + 10 * images);
+                       filters * ((conv.column == 1 ? 0.25 : 2) * pixels + 10 * images);
   return here < there;
 }
 

@@ -28,8 +28,8 @@ constexpr int64_t kGrain = 128 * 1024;  // multiplications that are worth a thre
 
 // --- forward ----------------------------------------------------------------------
 
-// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row. With one row of
-// x, 8 of W.
+// A tile: 4 x 3 sums fill the registers of AVX2, and leave some for a vector of each row. With one row
+// of x, 8 of W.
 constexpr int kRowsW = 4, kRowsX = 3, kRowsAlone = 8;
 constexpr int64_t kTaskRows = 16;  // rows of W of a task
 constexpr int64_t kDepth = 512;    // terms of a partial sum: a vector has kDepth / lanes of them

@@ -145,7 +145,7 @@ class PackedProduct {
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int tall = tiles.rows(tile);
         choose_microkernel<T, Layout>(tall, vectors)(depth, a, b, c, ldc,
-                                                     {nullptr, accumulate, false});
+                                                     {nullptr, accumulate, false}, {});
         a += tall * Layout::row;
         c += tall * ldc;
       }

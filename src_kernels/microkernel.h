@@ -64,6 +64,11 @@ template <class T>
 struct BlockByPanel {  // A: columns of a block; B: a panel by itself
   static constexpr int row = 1, term = kBPitch<T>, panel = kNR<T>;
 };
+template <class T>
+struct PlanesByPanel {  // A: pixels of planes where they lie; B: a panel by itself
+  static constexpr int row = 1, panel = kNR<T>;
+  int64_t term;  // elements of a plane
+};
 
 // What happens to a tile when its sum is done.
 template <class T>
@@ -104,14 +109,14 @@ FASTDL_INLINE void finish_tile(Vector<T> (&sum)[rows][vectors], T* c, int64_t ld
 
 template <class T, class Layout, int rows, int vectors>
 static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
-                        const Finish<T>& finish) {
+                        const Finish<T>& finish, Layout layout) {
   // C is needed last: ask for it first.
 #pragma GCC unroll 14
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * kLanes<T>, 1);
   Vector<T> sum[rows][vectors] = {};
-  for (int64_t k = 0; k < depth; ++k, a += Layout::term, b += Layout::panel) {
+  for (int64_t k = 0; k < depth; ++k, a += layout.term, b += Layout::panel) {
     Vector<T> panel[vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) panel[v] = load(b + v * kLanes<T>);
@@ -125,11 +130,11 @@ static void microkernel(int64_t depth, const T* a, const T* b, T* c, int64_t ldc
   finish_tile<T, rows, vectors>(sum, c, ldc, finish);
 }
 
-template <class T>
-using Microkernel = void (*)(int64_t, const T*, const T*, T*, int64_t, const Finish<T>&);
+template <class T, class Layout>
+using Microkernel = void (*)(int64_t, const T*, const T*, T*, int64_t, const Finish<T>&, Layout);
 
 template <class T, class Layout, int rows>
-static constexpr Microkernel<T> microkernel_row[] = {
+static constexpr Microkernel<T, Layout> microkernel_row[] = {
     microkernel<T, Layout, rows, 1>,
     microkernel<T, Layout, rows, 2>,
 #if defined(__aarch64__)
@@ -140,7 +145,7 @@ static constexpr Microkernel<T> microkernel_row[] = {
 
 // The microkernel of a tile of rows (1 to kMR) by vectors (1 to kNRVectors).
 template <class T, class Layout = RowsByBlock<T>, int most_rows = kMR>
-FASTDL_INLINE Microkernel<T> choose_microkernel(int rows, int vectors) {
+FASTDL_INLINE Microkernel<T, Layout> choose_microkernel(int rows, int vectors) {
   if constexpr (most_rows > 1)
     if (rows < most_rows) return choose_microkernel<T, Layout, most_rows - 1>(rows, vectors);
   return microkernel_row<T, Layout, most_rows>[vectors - 1];

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "microkernel.h"
+#include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -31,6 +32,8 @@ struct Run {
 // `column` on.
 struct Strip {
   int64_t image, row, column, rows;
+  static constexpr int kPhases = 4;          // of which it is remembered
+  int32_t left[kPhases], right[kPhases];     // where a phase enters x and leaves it
 };
 
 // Elements of a channel that a block reads, as cache lines.
@@ -267,8 +270,9 @@ class PixelBlock {
         continue;
       }
       int64_t own = share ? (g.kernel_h - 1) * g.dilation_h + 1 : g.kernel_h;
-      strips[strip_count++] = {run.image, run.row * g.stride_h - g.pad_top,
-                               share ? 0 : run.column, own};
+      strips[strip_count] = {run.image, run.row * g.stride_h - g.pad_top, share ? 0 : run.column, own,
+                             {}, {}};
+      set_edges(strips[strip_count++]);
       run.source = rows * phase_count * phase_pitch + (share ? run.column : 0);
       rows += own;
     }
@@ -284,32 +288,65 @@ class PixelBlock {
       }
   }
 
-  // to[i] = x[column + i * stride] of a row of x, zero outside it, for each row of a strip.
-  void stage_phase(const Strip& strip, int64_t phase, const T* image, T* to) {
-    int64_t column = strip.column * g.stride_w + phase - g.pad_left;
-    int64_t left = count_below(0, column, g.stride_w, phase_pitch);
-    int64_t right = max(left, count_below(g.width, column, g.stride_w, phase_pitch));
-    for (int64_t r = 0; r < strip.rows; ++r, to += phase_count * phase_pitch) {
-      int64_t row = strip.row + r * row_step;
-      if (row < 0 || row >= g.height) {
-        for (int64_t i = 0; i < phase_pitch; ++i) to[i] = 0;
-        continue;
-      }
-      for (int64_t i = 0; i < left; ++i) to[i] = 0;
-      copy_strided(image + row * g.width + column + left * g.stride_w, g.stride_w, right - left,
-                   to + left);
-      for (int64_t i = right; i < phase_pitch; ++i) to[i] = 0;
+  // The first column of x that a phase of a strip reads, maybe in the padding.
+  int64_t first_column(const Strip& strip, int64_t phase) const {
+    return strip.column * g.stride_w + phase - g.pad_left;
+  }
+  int64_t enters(const Strip& strip, int64_t phase) const {
+    return count_below(0, first_column(strip, phase), g.stride_w, phase_pitch);
+  }
+  int64_t leaves(const Strip& strip, int64_t phase) const {
+    return max(enters(strip, phase),
+               count_below(g.width, first_column(strip, phase), g.stride_w, phase_pitch));
+  }
+
+  void set_edges(Strip& strip) const {
+    for (int64_t phase = 0; phase < min(phase_count, Strip::kPhases); ++phase) {
+      strip.left[phase] = static_cast<int32_t>(enters(strip, phase));
+      strip.right[phase] = static_cast<int32_t>(leaves(strip, phase));
     }
   }
 
+  static void zero_vectors(T* to, T* to_end) {
+    for (; to < to_end; to += kLanes<T>) store(to, Vector<T>{});
+  }
+
+  // to[i] = x[column + i * stride] of a row of x, zero outside it. Up to a vector after it is
+  // overwritten.
+  void stage_phase(const Strip& strip, int64_t phase, const T* row, T* to) const {
+    const bool known = phase < Strip::kPhases;
+    const int64_t left = known ? strip.left[phase] : enters(strip, phase);
+    const int64_t right = known ? strip.right[phase] : leaves(strip, phase);
+    const T* from = row + first_column(strip, phase) + left * g.stride_w;
+    const int64_t count = right - left, rounded = count + kLanes<T> - 1;
+    zero_vectors(to, to + left);
+    if (g.stride_w == 1 && from + rounded <= end) {
+      copy_vectors(from, count, to + left);
+    } else if (g.stride_w == 2 && from + 2 * rounded + 1 <= end) {
+      for (int64_t i = 0; i < count; i += kLanes<T>)
+        store(to + left + i, even_lanes<T>(load(from + 2 * i), load(from + 2 * i + kLanes<T>)));
+    } else {
+      copy_strided(from, g.stride_w, count, to + left);
+    }
+    zero_vectors(to + right, to + phase_pitch);
+  }
+
+  // Row by row, phase by phase, so that what is overwritten is written after.
   void stage_channel(int64_t channel) {
     T* to = stage;
     for (int s = 0; s < strip_count; ++s) {
       const Strip& strip = strips[s];
       const T* image = group + (strip.image * g.channels + channel) * g.height * g.width;
-      for (int64_t phase = 0; phase < phase_count; ++phase)
-        stage_phase(strip, phase, image, to + phase * phase_pitch);
-      to += strip.rows * phase_count * phase_pitch;
+      for (int64_t r = 0; r < strip.rows; ++r) {
+        const int64_t row = strip.row + r * row_step;
+        if (row < 0 || row >= g.height) {
+          zero_vectors(to, to + phase_count * phase_pitch);
+          to += phase_count * phase_pitch;
+          continue;
+        }
+        for (int64_t phase = 0; phase < phase_count; ++phase, to += phase_pitch)
+          stage_phase(strip, phase, image + row * g.width, to);
+      }
     }
     staged_channel = channel;
   }

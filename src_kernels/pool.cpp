@@ -142,6 +142,26 @@ FASTDL_INLINE bool fits_buffer(const PoolGeometry& g) {
 // wrote parts of it waits until both have left for the cache; meanwhile others are made.
 constexpr int64_t kRowsDown = 8, kNarrow = 64;
 
+// The join over each of a vector of square windows with stride 2, side by side from `rows` on,
+// straight from the plane. What lies beyond the last window of a row is read too.
+template <class T, class Step, int kernel>
+FASTDL_INLINE Vector<T> join_in_plane(const T* rows, int64_t width) {
+  auto column = [&](int64_t b) {
+    Vector<T> v = load(rows + b);
+    for (int a = 1; a < kernel; ++a) v = Step::join(v, load(rows + a * width + b));
+    return v;
+  };
+  Vector<T> joined = splat(Step::neutral);
+#pragma GCC unroll 2
+  for (int b = 0; b < kernel; b += 2) {
+    const Vector<T> low = column(b), high = column(b + kLanes<T>);
+    const Vector<T> even = even_lanes<T>(low, high);
+    joined = b ? Step::join(joined, even) : even;
+    if (b + 1 < kernel) joined = Step::join(joined, odd_lanes<T>(low, high));
+  }
+  return joined;
+}
+
 // Planes [begin, end) of the output: finish(i)(j, join) of the joins of windows (i, j), (i, j + 1), ...
 template <class T, class Step, int kernel, int stride, class Finish>
 void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, Finish finish,
@@ -175,7 +195,34 @@ void pool_planes(const PoolGeometry& g, const T* x, int64_t begin, int64_t end, 
   };
   const bool reads_parts = g.pad_w > 0 || g.kernel_w > g.stride_w;
   const bool together = reads_parts && columns == g.out_w && pitch <= kNarrow;
+  // Rows of windows that are taken straight from the plane: no column is joined downwards twice, or
+  // the few that are cost less than the buffer.
+  constexpr bool is_known = kernel > 0 && stride == 2;
+  const bool straight = is_known && g.pad_w == 0 && (together || !reads_parts) &&
+                        (g.out_w - 1) * stride + kernel <= g.width && g.kernel_h == kernel &&
+                        g.stride_h == stride && g.dilation_h == 1 && columns == g.out_w &&
+                        g.out_w <= RowWriter<T>::kLongest;
+  const int64_t elements = g.batch * g.channels * g.height * g.width;
+  // False where its windows reach over the plane, or what is read with them over the array.
+  auto take_row = [&](int64_t plane, int64_t i) {
+    const int64_t top = i * stride - g.pad_h;
+    const int64_t at = (plane * g.height + top) * g.width;
+    const int64_t reach = (kernel - 1) * g.width + (g.out_w + kLanes<T>) * stride + kernel;
+    if (top < 0 || top + kernel > g.height || at + reach > elements) return false;
+    if constexpr (is_known) {
+      const auto finish_row = finish(i);
+      T* out = writer.next(g.out_w, kLanes<T>);
+      for (int64_t j = 0; j < g.out_w; j += kLanes<T>)
+        store(out + j,
+              finish_row(j, join_in_plane<T, Step, kernel>(x + at + j * stride, g.width)));
+      writer.done(g.out_w);
+    }
+    return true;
+  };
   for (int64_t plane = begin; plane < end; ++plane) {
+    for (int64_t i = 0; i < g.out_h && straight; ++i)
+      if (!take_row(plane, i)) down(plane, i, 0, buffer), across(i, 0, buffer);
+    if (straight) continue;
     for (int64_t i = 0; i < g.out_h && !together; ++i)
       for (int64_t j = 0; j < g.out_w; j += columns) down(plane, i, j, buffer), across(i, j, buffer);
     for (int64_t first = 0; first < g.out_h && together; first += kRowsDown) {

@@ -34,7 +34,9 @@ FASTDL_INLINE void turn_fours(Vector<T>& a, Vector<T>& b, Vector<T>& c, Vector<T
   constexpr auto interleaved = [](int i, int half) {
     return i / 4 * 4 + half * 2 + i % 4 / 2 + i % 2 * lanes;
   };
-  constexpr auto paired = [](int i, int half) { return i / 4 * 4 + half * 2 + i % 2 + i % 4 / 2 * lanes; };
+  constexpr auto paired = [](int i, int half) {
+    return i / 4 * 4 + half * 2 + i % 2 + i % 4 / 2 * lanes;
+  };
   const Vector<T> ab = __builtin_shufflevector(a, b, interleaved(lane, 0)...);
   const Vector<T> ab2 = __builtin_shufflevector(a, b, interleaved(lane, 1)...);
   const Vector<T> cd = __builtin_shufflevector(c, d, interleaved(lane, 0)...);

@@ -41,6 +41,8 @@ struct ExpTraits<float> {
   // Beyond these exp is 0 or infinity, expm1(2x) / (expm1(2x) + 2) is 1.
   static constexpr float kLowest = -105.0f, kHighest = 89.0f, kTanhIsOne = 10.0f;
   static constexpr int kTerms = 7;
+  static constexpr float kOneOverFactorial[] = {1, 1, 1 / 2.0f, 1 / 6.0f, 1 / 24.0f, 1 / 120.0f,
+                                                1 / 720.0f, 1 / 5040.0f};
 };
 
 template <>
@@ -51,6 +53,9 @@ struct ExpTraits<double> {
   static constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;
   static constexpr double kLowest = -746.0, kHighest = 710.0, kTanhIsOne = 20.0;
   static constexpr int kTerms = 13;
+  static constexpr double kOneOverFactorial[] = {
+      1, 1, 1 / 2.0, 1 / 6.0, 1 / 24.0, 1 / 120.0, 1 / 720.0, 1 / 5040.0, 1 / 40320.0,
+      1 / 362880.0, 1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0};
 };
 
 
@@ -227,13 +232,13 @@ FASTDL_INLINE Reduced<T> reduce_exp(Vector<T> x) {
   Vector<T> shifted = x * E::kLog2E + E::kRound;
   Vector<T> n = shifted - E::kRound;
   Vector<T> r = (x - n * E::kLn2High) - n * E::kLn2Low;
-  T factor = 1;
-  for (int i = 2; i <= E::kTerms; ++i) factor /= static_cast<T>(i);
-  // Horner from the highest term: p = 1/k! + r p.
-  Vector<T> p = splat(factor);
-#pragma GCC unroll 13
-  for (int i = E::kTerms; i > 1; --i) p = p * r + (factor *= static_cast<T>(i));
-  return {(IntegerVector<T>)shifted - (IntegerVector<T>)splat(E::kRound), p * r};
+  // r + r^2 (1/2! + r/3! + r^2 (1/4! + r/5! + ...)): pairs of terms need not wait for each other.
+  const Vector<T> square = r * r;
+  Vector<T> p = splat(E::kOneOverFactorial[E::kTerms - 1]) + r * E::kOneOverFactorial[E::kTerms];
+#pragma GCC unroll 6
+  for (int i = E::kTerms - 2; i > 2; i -= 2)
+    p = p * square + (r * E::kOneOverFactorial[i] + E::kOneOverFactorial[i - 1]);
+  return {(IntegerVector<T>)shifted - (IntegerVector<T>)splat(E::kRound), p * square + r};
 }
 
 // 2^n for n within the exponent's range.

@@ -81,6 +81,13 @@ def fast_backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(params=[name for name in VARIANTS if name.startswith("compiled")])
+def compiled(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The compiled backend, at each instruction set."""
+    with _served_by(request.param) as name:
+        yield name
+
+
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> type:
     return request.param

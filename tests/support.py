@@ -33,6 +33,24 @@ def _upcast(value: Any) -> Any:
     return value.astype(np.float64) if is_float else value
 
 
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """The same array (N, C, ...), in memory (N, ..., C)."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+
+
+def is_channels_last(array: np.ndarray) -> bool:
+    """Whether an array (N, C, ...) is (N, ..., C) in memory, without gaps."""
+    return np.moveaxis(array, 1, -1).flags.c_contiguous
+
+
+def assert_order(out: np.ndarray, x: np.ndarray) -> None:
+    """The result ``out`` of images ``x`` is channels-last where they are, and else in C order."""
+    if is_channels_last(x) and not x.flags.c_contiguous:
+        assert is_channels_last(out)
+    else:
+        assert out.flags.c_contiguous
+
+
 def relative_error(out: np.ndarray, expected: np.ndarray) -> float:
     """``|out - expected| / |expected|`` in the Euclidean norm."""
     difference = np.linalg.norm(np.ravel(out.astype(np.float64) - expected))

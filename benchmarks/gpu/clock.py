@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import cuda
 
-from fastdl.backends.cuda.target import SIMULATED
+from fastdl.backends.cuda.target import SIMULATED, nanosecond
 from fastdl.bench.timing import Timing, summary
 
 #: Calls before the first that counts, and the least that count.
@@ -19,8 +19,9 @@ _HEAD_START, _LEAST = 4.0, 1e-4
 
 
 @cuda.jit
-def _pause(microseconds):  # type: ignore[no-untyped-def]
-    for _ in range(microseconds):
+def _pause(nanoseconds):  # type: ignore[no-untyped-def]
+    start = nanosecond()
+    while nanosecond() - start < nanoseconds:
         cuda.nanosleep(1000)
 
 
@@ -64,7 +65,7 @@ def once(call: Callable[[], Any], head_start: float) -> float:
         call()
         return perf_counter() - start
     begin, end = cuda.event(), cuda.event()
-    _pause[1, 1](int(1e6 * head_start))
+    _pause[1, 1](int(1e9 * head_start))
     begin.record()
     call()
     end.record()

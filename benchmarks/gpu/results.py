@@ -12,6 +12,7 @@ from typing import Any
 
 from fastdl.backends import gpu
 from fastdl.backends.cuda.arrays import current_device
+from fastdl.backends.cuda.cublas import library
 from fastdl.backends.cuda.target import SIMULATED
 from fastdl.bench.machine import describe
 from fastdl.bench.table import duration, figure
@@ -116,6 +117,7 @@ def save(
         "machine": describe(),
         "cuda": None if torch is None else torch.version.cuda,
         "cudnn": None if torch is None else torch.backends.cudnn.version(),
+        "matrix_products_by_cublas": library() is not None,
         "limits": asdict(limits),
         "left_out": list(left_out),
     }

@@ -88,6 +88,11 @@ class Backend(Protocol):
     #: bias and out, and their geometry. None where a backend has no such thing.
     ordinary_conv2d: Callable[..., Array | None] | None
     remember_conv2d: Callable[..., None] | None
+    #: Likewise of batch_norm in evaluation (x, mean, var, weight, bias, momentum, eps, activation, out),
+    #: of an activation (its name, x, out) and of softmax (x, dim, whether its logarithm, out).
+    ordinary_normalize: Callable[..., Array | None] | None
+    ordinary_activation: Callable[..., Array | None] | None
+    ordinary_softmax: Callable[..., Array | None] | None
 
     # --- convolution -----------------------------------------------------
 

@@ -39,6 +39,8 @@ Operation = Literal[
     "sigmoid",
     "softmax",
 ]
+#: How images lie in memory: NCHW, or NHWC.
+Layout = Literal["planes", "channels_last"]
 Arrays = dict[str, Array]
 
 #: The classes of layers that a summary speaks of.
@@ -54,6 +56,7 @@ KINDS = (
     "columns",
     "elementwise",
     "small call",
+    "channels-last",
 )
 #: The name of a class's backward.
 BACKWARD = "{}, backward"
@@ -76,6 +79,7 @@ class Layer:
     ``kernel``, ``stride``, ``padding`` and ``dilation`` hold for both
     directions. A softmax has height and width 1 and works on ``(batch,
     channels)``. ``activation`` is fused into a convolution or batch norm.
+    ``layout`` is that of all images that come and go.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Layer:
     groups: int = 1
     dilation: int = 1
     activation: Activation = None
+    layout: Layout = "planes"
 
     @property
     def label(self) -> str:
@@ -116,6 +121,8 @@ class Layer:
 
     @property
     def _forward_kind(self) -> str:
+        if self.layout == "channels_last":
+            return "channels-last"
         match self.forward:
             case "conv2d":
                 return self._conv_kind
@@ -304,6 +311,8 @@ class Layer:
         ):
             if value != usual:
                 shape += f", {word} {value}"
+        if self.layout == "channels_last":
+            shape += ", channels-last"
         fused = f" + {self.activation}" if self.activation else ""
         return f"{self.operation}{fused} {shape}"
 
@@ -334,7 +343,17 @@ def random_inputs(layer: Layer) -> Arrays:
             _, arrays["indices"] = functional.max_pool2d(
                 x, layer.kernel, layer.stride, layer.padding, return_indices=True
             )
-    return arrays
+    return {
+        name: array if name == "weight" else laid_out(layer, array)
+        for name, array in arrays.items()
+    }
+
+
+def laid_out(layer: Layer, array: Array) -> Array:
+    """``array`` as the layer has its images in memory; what is no image stays as it is."""
+    if layer.layout == "planes" or array.ndim != 4:
+        return array
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 def scaled_down(layer: Layer, work: int) -> Layer:

@@ -5,6 +5,7 @@ groups), VGG-16 (Simonyan and Zisserman, 2015), ResNet-50 (He et al., 2016, with
 the stride in the 3x3 convolution) and MobileNetV2 (Sandler et al., 2018), each
 shape once, at batch 1 and at batch 8 (LeNet: 16). Then what these networks lack: ``more-``
 and, of sizes that no vector length divides, ``odd-``, each at one batch size.
+Some of each are there once more with channels-last images, as ``nhwc-``.
 """
 
 from __future__ import annotations
@@ -254,8 +255,43 @@ def _odd() -> Iterator[Layer]:
     yield Layer("odd-bn_eval_13", "batch_norm", 17, 24, 13, 13)
 
 
+#: Layers that are timed with channels-last images too.
+_CHANNELS_LAST = (
+    "resnet50-conv3_3x3@8",
+    "resnet50-conv3_3x3_backward@8",
+    "resnet50-conv3_1x1_expand@8",
+    "resnet50-conv3_1x1_expand_backward@8",
+    "resnet50-conv3_3x3_s2@8",
+    "resnet50-conv1_7x7@8",
+    "alexnet-conv2@8",
+    "mobilenetv2-block5_depthwise@8",
+    "mobilenetv2-block14_depthwise@8",
+    "more-depthwise5x5_28@8",
+    "more-max2x2@32",
+    "more-max2x2_backward@32",
+    "more-avg3x3@32",
+    "more-global@32",
+    "more-bn@32",
+    "more-bn_relu@32",
+    "more-bn_train@32",
+    "more-bn_train_backward@32",
+    "resnet50-relu1@8",
+    "odd-3x3_27x55@3",
+    "odd-1x1_27x55@3",
+    "odd-depthwise_55_s2@3",
+    "odd-max3x3_13@64",
+)
+
+
+def _channels_last(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    for layer in layers:
+        if layer.label in _CHANNELS_LAST:
+            yield replace(layer, name=f"nhwc-{layer.name}", layout="channels_last")
+
+
+_PLANES = (*_networks(), *_more(), *_odd())
 #: Every layer: those of the networks at two batch sizes, the others at one.
-LAYERS = (*_networks(), *_more(), *_odd())
+LAYERS = (*_PLANES, *_channels_last(_PLANES))
 
 #: One or two of each class: what is timed when nobody says which.
 REPRESENTATIVE = (
@@ -283,6 +319,7 @@ REPRESENTATIVE = (
     "more-small@1",
     "odd-3x3_27x55@3",
     "odd-stem_gray@33",
+    "nhwc-resnet50-conv3_3x3@8",
 )
 
 

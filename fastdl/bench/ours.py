@@ -13,7 +13,7 @@ import numpy as np
 from .. import functional
 from ..backends.table import Array
 from .implementation import Call
-from .layer import Arrays, Layer
+from .layer import Arrays, Layer, laid_out
 
 
 def function_of(layer: Layer) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ class Backend:
         options: dict[str, Any] = {"backend": self.name}
         function = function_of(layer)
         if reuse and "out" in signature(function).parameters:
-            options["out"] = np.empty(layer.output_shapes[0], np.float32)
+            options["out"] = laid_out(layer, np.empty(layer.output_shapes[0], np.float32))
         return Call(partial(function, **inputs, **options), as_tuple)
 
 

@@ -17,9 +17,14 @@ from ..packages import needed
 from .implementation import Call, Implementation
 from .layer import Arrays, Layer
 
+_MEMORY_FORMATS = {"planes": "contiguous_format", "channels_last": "channels_last"}
+
 
 class Torch:
-    """PyTorch's functional calls on tensors that share NumPy's memory, or on a GPU's copies."""
+    """PyTorch's functional calls on tensors that share NumPy's memory, or on a GPU's copies.
+
+    Weights are channels-last where images are, which spares it their reordering.
+    """
 
     name = "torch"
 
@@ -34,6 +39,8 @@ class Torch:
     def prepare(self, layer: Layer, inputs: Arrays, reuse: bool) -> Call:
         from_numpy = self._torch.from_numpy
         tensors = {name: from_numpy(array).to(self._device) for name, array in inputs.items()}
+        if layer.layout == "channels_last" and "weight" in tensors and tensors["weight"].ndim == 4:
+            tensors["weight"] = tensors["weight"].to(memory_format=self._torch.channels_last)
         return Call(partial(self.function_of(layer), **tensors), torch_arrays)
 
     def function_of(self, layer: Layer) -> Callable[..., Any]:
@@ -44,7 +51,10 @@ class Torch:
         pool = (size, stride, padding)
         window = (size, dilation, padding, stride)
         # Where a backward asks for x, it looks at its shape alone.
-        x_like = torch.empty(shape, device=self._device) if layer.is_backward else None
+        order = getattr(torch, _MEMORY_FORMATS[layer.layout])
+        x_like = None
+        if layer.is_backward:
+            x_like = torch.empty(shape, device=self._device, memory_format=order)
         match layer.operation:
             case "conv2d":
                 conv = functional.conv2d
@@ -156,8 +166,10 @@ def onnx_model(layer: Layer, inputs: Arrays) -> bytes:
 
 
 def _in_onnx(layer: Layer) -> bool:
-    """Single operators of inference; of training ONNX has none that are alike."""
-    return not (layer.is_backward or layer.operation in ("im2col", "batch_norm_train"))
+    """Single operators of inference, in planes; of training ONNX has none that are alike."""
+    return layer.layout == "planes" and not (
+        layer.is_backward or layer.operation in ("im2col", "batch_norm_train")
+    )
 
 
 class OnnxRuntime:

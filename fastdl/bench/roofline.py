@@ -39,6 +39,7 @@ _KIND_STYLES = {
     "columns": ("#bcbd22", ">"),
     "elementwise": ("#555555", "X"),
     "small call": ("#000000", "*"),
+    "channels-last": ("#7f7f7f", "P"),
 }
 _ROOF, _GUIDE = "#222222", "#d9d9d9"
 #: More names than this cannot be told apart.

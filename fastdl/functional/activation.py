@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from numpy.typing import ArrayLike
 
@@ -48,7 +49,7 @@ def relu(x: ArrayLike, *, out: Array | None = None, backend: str | None = None) 
     array([0., 0., 2.], dtype=float32)
     """
     kernels = registry.get(backend, x)
-    return _forward(kernels, kernels.relu, x, out)
+    return _forward(kernels, "relu", x, out)
 
 
 def relu_backward(grad: ArrayLike, x: ArrayLike, *, backend: str | None = None) -> Array:
@@ -114,7 +115,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, backend: str | None = Non
     array([0. , 0.5, 1. ])
     """
     kernels = registry.get(backend, x)
-    return _forward(kernels, kernels.sigmoid, x, out)
+    return _forward(kernels, "sigmoid", x, out)
 
 
 def sigmoid_backward(grad: ArrayLike, y: ArrayLike, *, backend: str | None = None) -> Array:
@@ -185,7 +186,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None, backend: str | None = None) 
     array([-1.,  0.,  1.])
     """
     kernels = registry.get(backend, x)
-    return _forward(kernels, kernels.tanh, x, out)
+    return _forward(kernels, "tanh", x, out)
 
 
 def tanh_backward(grad: ArrayLike, y: ArrayLike, *, backend: str | None = None) -> Array:
@@ -222,11 +223,19 @@ def tanh_backward(grad: ArrayLike, y: ArrayLike, *, backend: str | None = None) 
 
 
 def _forward(
-    kernels: Backend, kernel: Callable[[Array, Array], None], x: ArrayLike, out: Array | None
+    kernels: Backend,
+    name: Literal["relu", "sigmoid", "tanh"],
+    x: ArrayLike,
+    out: Array | None,
 ) -> Array:
+    if kernels.ordinary_activation is not None:
+        found = kernels.ordinary_activation(name, x, out)
+        if found is not None:
+            return found
     x = floats("x", x)
     order = memory_order(x)
     target = elementwise_output(out, x, order=order)
+    kernel: Callable[[Array, Array], None] = getattr(kernels, name)
     kernel(in_memory_order(image(kernels, x, order), order), in_memory_order(target, order))
     return deliver(target, out, order)
 

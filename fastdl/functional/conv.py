@@ -65,7 +65,8 @@ def conv2d(
     Returns
     -------
     array (N, O, OH, OW), dtype of x
-        ``OH = floor((H + 2*p - d*(KH - 1) - 1) / s) + 1``, OW likewise.
+        ``OH = floor((H + 2*p - d*(KH - 1) - 1) / s) + 1``, OW likewise. Channels-last
+        in memory, (N, OH, OW, O), where x is; so it is with every function on images.
 
     Raises
     ------

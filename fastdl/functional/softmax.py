@@ -56,7 +56,7 @@ def softmax(
     array([[0.25, 0.75]])
     """
     kernels = registry.get(backend, x)
-    return _forward(kernels, kernels.softmax, x, dim, out)
+    return _forward(kernels, kernels.softmax, False, x, dim, out)
 
 
 def softmax_backward(
@@ -138,7 +138,7 @@ def log_softmax(
     array([-1000.,     0.])
     """
     kernels = registry.get(backend, x)
-    return _forward(kernels, kernels.log_softmax, x, dim, out)
+    return _forward(kernels, kernels.log_softmax, True, x, dim, out)
 
 
 def log_softmax_backward(
@@ -181,10 +181,15 @@ def log_softmax_backward(
 def _forward(
     kernels: Backend,
     kernel: Callable[[Array, Array], None],
+    log: bool,
     x: ArrayLike,
     dim: int,
     out: Array | None,
 ) -> Array:
+    if kernels.ordinary_softmax is not None:
+        found = kernels.ordinary_softmax(x, dim, log, out)
+        if found is not None:
+            return found
     x = floats("x", x)
     dim = axis("dim", dim, "x", x)
     check_last(dim, x)

@@ -116,6 +116,19 @@ LARGE_CONV = [
     *(Conv((1, c, 5, 5), (9, c, 3, 3), padding=1) for c in (28, 29, 56, 57, 114)),
     # Windows, at the edges of a block.
     *(Conv((1, 3, 1, width), (4, 3, 1, 1)) for width in (127, 128, 129, 255, 257, 511, 513)),
+    # Few pixels, whose vectors hold filters; several images, a tile's and a panel's remainder.
+    Conv((3, 200, 5, 5), (37, 200, 1, 1)),
+    Conv((2, 240, 9, 7), (58, 120, 3, 3), stride=2, padding=1, groups=2),
+    # Rows: long filters of few channels, few filters of many channels, the widths of strided gradients.
+    Conv((1, 3, 40, 47), (9, 3, 11, 11), stride=4, padding=2),
+    Conv((2, 3, 19, 41), (18, 3, 7, 7), stride=2, padding=3),
+    Conv((1, 70, 6, 9), (2, 70, 5, 5), padding=2),
+    Conv((1, 40, 12, 7), (24, 40, 3, 3), padding=1, dilation=2),
+    # The weights' gradient of 1x1 filters, over many images and in several slices.
+    Conv((5, 33, 7, 9), (18, 33, 1, 1)),
+    Conv((3, 5, 50, 51), (7, 5, 1, 1)),
+    # One window an image.
+    *(Conv((batch, 6, 4, 5), (19, 6, 4, 5)) for batch in (1, 2, 17)),
     # Depthwise and other groups.
     *(
         Conv((1, channels, 7, 9), (channels, 1, 3, 3), stride=stride, padding=1, groups=channels)

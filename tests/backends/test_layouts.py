@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import assert_close as assert_within
-from support import normal, truth
+from support import assert_order, channels_last, normal, truth
 
 import fastdl
 
@@ -20,10 +20,6 @@ def _as_is(array: np.ndarray) -> np.ndarray:
 
 def _transposed(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.T).T
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
 def _sliced(array: np.ndarray) -> np.ndarray:
@@ -69,7 +65,7 @@ def _broadcast(array: np.ndarray) -> np.ndarray:
 LAYOUTS = [
     _as_is,
     _transposed,
-    _channels_last,
+    channels_last,
     _sliced,
     _reversed,
     _read_only,
@@ -126,6 +122,7 @@ def test_conv(
     bias = bias_layout(normal(weight_shape[:1], dtype, 3))
     out = fastdl.conv2d(x, weight, bias, **options, backend=backend)
     assert_close(out, truth(fastdl.conv2d, x, weight, bias, **options), dtype)
+    assert_order(out, x)
 
 
 @given(convolutions(), dtypes, layouts, layouts, layouts)
@@ -139,6 +136,7 @@ def test_conv_backward(
     grad = grad_layout(normal(out.shape, dtype, 3))
     found = fastdl.conv2d_backward(grad, x, weight, **options, backend=backend)
     assert_close(found, truth(fastdl.conv2d_backward, grad, x, weight, **options), dtype)
+    assert_order(found[0], x)
 
 
 @given(convolutions(), dtypes, layouts, st.sampled_from([_as_is, _transposed, _sliced, _reversed]))
@@ -170,15 +168,20 @@ def test_pools(
     value, indices = truth(fastdl.max_pool2d, x, **options, return_indices=True)
     np.testing.assert_array_equal(found[0], value)
     np.testing.assert_array_equal(found[1], indices)
+    assert_order(found[0], x)
+    assert_order(found[1], x)
     grad = grad_layout(normal(value.shape, dtype, 2))
     indices = grad_layout(indices)
     image = fastdl.max_pool2d_backward(grad, indices, shape, backend=backend)
     assert_close(image, truth(fastdl.max_pool2d_backward, grad, indices, shape), dtype)
+    assert_order(image, grad)
 
     average = fastdl.avg_pool2d(x, **options, backend=backend)
     assert_close(average, truth(fastdl.avg_pool2d, x, **options), dtype)
+    assert_order(average, x)
     image = fastdl.avg_pool2d_backward(grad, shape, **options, backend=backend)
     assert_close(image, truth(fastdl.avg_pool2d_backward, grad, shape, **options), dtype)
+    assert_order(image, grad)
 
 
 @given(images(), pairs[4], dtypes, layouts, layouts)
@@ -188,9 +191,11 @@ def test_adaptive_pool(
     x = layout(normal(shape, dtype, 1))
     out = fastdl.adaptive_avg_pool2d(x, size, backend=backend)
     assert_close(out, truth(fastdl.adaptive_avg_pool2d, x, size), dtype)
+    assert_order(out, x)
     grad = grad_layout(normal(out.shape, dtype, 2))
     image = fastdl.adaptive_avg_pool2d_backward(grad, shape, backend=backend)
     assert_close(image, truth(fastdl.adaptive_avg_pool2d_backward, grad, shape), dtype)
+    assert_order(image, grad)
 
 
 @given(images(), st.booleans(), dtypes, layouts, layouts, vector_layouts)
@@ -211,12 +216,16 @@ def test_batch_norm(
         mean, var = mean.copy(), var.copy()
     args = (x, mean, var, weight, bias, training)
     expected = truth(fastdl.batch_norm, *args)
-    assert_close(fastdl.batch_norm(*args, backend=backend), expected, dtype)
+    out = fastdl.batch_norm(*args, backend=backend)
+    assert_close(out, expected, dtype)
+    assert_order(out, x)
     grad = grad_layout(normal(shape, dtype, 6))
     args = (grad, x, mean, var, weight, training)
     y = grad_layout(normal(shape, dtype, 7))
     expected = truth(fastdl.batch_norm_backward, *args, y=y)
-    assert_close(fastdl.batch_norm_backward(*args, y=y, backend=backend), expected, dtype)
+    found = fastdl.batch_norm_backward(*args, y=y, backend=backend)
+    assert_close(found, expected, dtype)
+    assert_order(found[0], grad)
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax", "log_softmax"])
@@ -226,8 +235,12 @@ def test_elementwise(
 ) -> None:
     forward, backward = getattr(fastdl, name), getattr(fastdl, f"{name}_backward")
     x, grad = layout(normal(shape, dtype, 1)), grad_layout(normal(shape, dtype, 2))
-    assert_close(forward(x, backend=backend), truth(forward, x), dtype)
-    assert_close(backward(grad, x, backend=backend), truth(backward, grad, x), dtype)
+    out, spread = forward(x, backend=backend), backward(grad, x, backend=backend)
+    assert_close(out, truth(forward, x), dtype)
+    assert_close(spread, truth(backward, grad, x), dtype)
+    if "softmax" not in name:
+        assert_order(out, x)
+        assert_order(spread, grad)
 
 
 @given(images(), dtypes, layouts, layouts)
@@ -240,12 +253,13 @@ def test_linear_and_dropout(
     out, mask = fastdl.dropout(x, 0.4, rng=1, return_mask=True, backend=backend)
     expected = np.where(mask, x.astype(np.float64) / 0.6, 0)
     assert_close(out, expected, dtype)
+    assert_order(out, x)
     mask = layout(mask)
     found = fastdl.dropout_backward(x, mask, 0.4, backend=backend)
     assert_close(found, np.where(mask, x.astype(np.float64) / 0.6, 0), dtype)
 
 
-@given(convolutions(), dtypes, st.sampled_from([_transposed, _channels_last, _sliced, _reversed]))
+@given(convolutions(), dtypes, st.sampled_from([_transposed, channels_last, _sliced, _reversed]))
 def test_out_of_any_layout(backend: str, case: Any, dtype: Any, layout: Any) -> None:
     x_shape, weight_shape, options = case
     x, weight = normal(x_shape, dtype, 1), normal(weight_shape, dtype, 2)

@@ -26,12 +26,14 @@ NORM_BACKWARD = replace(NORM, name="tiny-norm_backward", operation="batch_norm_b
 RELU = Layer("tiny-relu", "relu", 2, 3, 4, 4)
 RELU_BACKWARD = replace(RELU, name="tiny-relu_backward", operation="relu_backward")
 SIGMOID = replace(RELU, name="tiny-sigmoid", operation="sigmoid")
+CHANNELS_LAST = replace(CONV, name="tiny-conv_nhwc", layout="channels_last")
+CHANNELS_LAST_BACKWARD = replace(MAX_BACKWARD, name="tiny-max_nhwc", layout="channels_last")
 SOFTMAX = Layer("tiny-softmax", "softmax", 3, 10)
 
 IN_ONNX = (CONV, DILATED, MAX_POOL, AVG_POOL, GLOBAL, NORM, NORM_RELU, RELU, SIGMOID, SOFTMAX)
 EVERY = (
     *IN_ONNX, BACKWARD, IM2COL, COL2IM, MAX_BACKWARD, AVG_BACKWARD, GLOBAL_BACKWARD,
-    NORM_TRAIN, NORM_BACKWARD, RELU_BACKWARD,
+    NORM_TRAIN, NORM_BACKWARD, RELU_BACKWARD, CHANNELS_LAST, CHANNELS_LAST_BACKWARD,
 )  # fmt: skip
 
 LIMITS = Limits(

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 import pytest
+from support import is_channels_last
 
 from fastdl.bench.layer import BACKWARD, KINDS, random_inputs, scaled_down
 from fastdl.bench.layers import LAYERS, REPRESENTATIVE, select
@@ -61,7 +62,9 @@ def test_mobilenet_has_17_depthwise_layers_of_10_shapes():
 def test_every_layer_has_its_own_label_and_those_of_networks_two_batch_sizes():
     labels = [layer.label for layer in LAYERS]
     assert len(set(labels)) == len(labels)
-    of_networks = [layer for layer in LAYERS if not layer.name.startswith(("more-", "odd-"))]
+    of_networks = [
+        layer for layer in LAYERS if not layer.name.startswith(("more-", "odd-", "nhwc-"))
+    ]
     assert len(of_networks) == 2 * len({layer.name for layer in of_networks})
     assert {layer.batch for layer in of_networks} == {1, 8, 16}
 
@@ -110,6 +113,7 @@ def test_the_odd_layers_are_odd():
     assert {layer.kind for layer in odd if not layer.is_backward} >= set(KINDS) - {
         "elementwise",
         "small call",
+        "channels-last",
     }
 
 
@@ -168,6 +172,10 @@ def test_inputs_have_their_shapes_and_repeat(layer):
     assert {name: array.shape for name, array in inputs.items()} == layer.input_shapes
     for name, array in inputs.items():
         assert array.dtype == (np.int64 if name == "indices" else np.float32)
+        if array.ndim == 4 and name != "weight" and layer.layout == "channels_last":
+            assert is_channels_last(array)
+        else:
+            assert array.flags.c_contiguous
     for name, again in random_inputs(layer).items():
         np.testing.assert_array_equal(inputs[name], again)
 

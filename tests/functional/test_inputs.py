@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import assert_close, assert_same, normal
+from support import assert_close, assert_same, channels_last, normal
 
 import fastdl
 from fastdl.functional.inputs import floats
@@ -50,17 +50,13 @@ def _misaligned(value: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _channels_last(value: np.ndarray) -> np.ndarray:
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(value, 1, -1)), -1, 1)
-
-
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "transposed": _transposed,
     "backwards": _backwards,
     "sliced": _sliced,
     "misaligned": _misaligned,
     "read-only": _read_only,
-    "channels-last": lambda value: _channels_last(value) if value.ndim > 2 else value.copy(),
+    "channels-last": lambda value: channels_last(value) if value.ndim > 2 else value.copy(),
 }
 
 

@@ -10,6 +10,7 @@ from support import assert_close, normal
 
 import fastdl
 from fastdl.backends import gpu
+from fastdl.functional import on_device
 
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
@@ -20,6 +21,9 @@ X = normal((4, 3, 6, 6), np.float32, 1)
 WEIGHT = normal((5, 3, 3, 3), np.float32, 2)
 CHANNELS = abs(normal((3,), np.float32, 3))
 TARGET = np.array([0, 2, 1, 4, 3])
+DEPTHWISE = normal((4, 6, 3, 3), np.float32, 1), X, normal((6, 1, 3, 3), np.float32, 2)
+LARGE_DEPTHWISE = normal((4, 3, 6, 6), np.float32, 1), X, normal((3, 1, 7, 7), np.float32, 2)
+WIDE = normal((5, 1100), np.float32, 4)  # a block for each row, and not a warp
 
 
 @pytest.fixture
@@ -49,6 +53,8 @@ def _back(value: Any) -> Any:
     [
         (fastdl.conv2d, (X, WEIGHT, WEIGHT[:, 0, 0, 0]), {"stride": 2, "padding": 1}),
         (fastdl.conv2d_backward, (normal((4, 5, 4, 4), np.float32), X, WEIGHT), {}),
+        (fastdl.conv2d_backward, DEPTHWISE, {"groups": 3, "stride": 2, "padding": 1}),
+        (fastdl.conv2d_backward, LARGE_DEPTHWISE, {"groups": 3, "padding": 3}),
         (fastdl.conv_transpose2d, (normal((2, 5, 4, 4), np.float32), WEIGHT, CHANNELS), {}),
         (fastdl.linear, (normal((7, 10), np.float32), normal((6, 10), np.float32)), {}),
         (fastdl.linear, (normal((2, 3, 10), np.float32), normal((8, 10), np.float32)), {}),
@@ -70,6 +76,8 @@ def _back(value: Any) -> Any:
             (normal((5, 6), np.float32), TARGET),
             {"label_smoothing": 0.1},
         ),
+        (fastdl.cross_entropy, (WIDE, TARGET), {"reduction": "none", "label_smoothing": 0.2}),
+        (fastdl.cross_entropy_backward, (WIDE, TARGET), {}),
         (fastdl.softmax, (X,), {}),
         (fastdl.relu, (X,), {}),
         (fastdl.relu, (X.transpose(0, 2, 3, 1)[:, ::-2],), {}),
@@ -186,6 +194,16 @@ def test_running_statistics_move_in_place() -> None:
     assert_close(tuple(map(fastdl.to_host, on_gpu)), (mean, var), np.float32, slack=2)
 
 
+def test_the_first_of_the_largest_scores_counts() -> None:
+    """As NumPy's argmax: NaN is the largest, and -inf may be."""
+    scores = np.round(normal((9, 70), np.float32, 5))
+    scores[1, 40], scores[2, [3, 60]], scores[3] = np.nan, np.nan, -np.inf
+    largest = scores.argmax(axis=1)
+    for target in (largest, (largest + 1) % 70):
+        expected = np.count_nonzero(target == largest)
+        assert on_device.correct(fastdl.to_device(scores), fastdl.to_device(target)) == expected
+
+
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1 - 2**-24, 1.0])
 @pytest.mark.parametrize("shape", [(1,), (31, 1), (64, 35), (3, 0)])
 @pytest.mark.parametrize("before", [0, 3])
@@ -283,6 +301,15 @@ def test_results_go_out_by_dlpack() -> None:
     assert len(dlpack._held) == before
     with pytest.raises(BufferError, match="on GPU 0"):
         array.__dlpack__(dl_device=(1, 0))
+
+
+def test_no_stream_waits_for_what_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a convolution's taps, which the default stream's call made."""
+    fastdl.conv2d(fastdl.to_device(X), fastdl.to_device(WEIGHT))
+    with fastdl.use_stream(7):
+        x, weight = fastdl.to_device(X), fastdl.to_device(WEIGHT)
+    monkeypatch.setattr(arrays, "join", None)
+    assert fastdl.conv2d(x, weight).stream == 7
 
 
 def test_work_is_done_on_the_caller_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:

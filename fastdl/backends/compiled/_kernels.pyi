@@ -40,6 +40,19 @@ def ordinary_conv2d(
     algorithm: Any,
     out: Any,
 ) -> Array | None: ...
+def ordinary_normalize(
+    x: Any,
+    mean: Any,
+    var: Any,
+    weight: Any,
+    bias: Any,
+    momentum: Any,
+    eps: Any,
+    activation: Any,
+    out: Any,
+) -> Array | None: ...
+def ordinary_activation(activation: str, x: Any, out: Any) -> Array | None: ...
+def ordinary_softmax(x: Any, dim: Any, log: bool, out: Any) -> Array | None: ...
 def remember_conv2d(
     x: Array,
     weight: Array,

@@ -43,6 +43,7 @@ CHANNELS_LAST: frozenset[str] = frozenset()
 conv2d_bytes = untold_bytes
 conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
+ordinary_activation = ordinary_normalize = ordinary_softmax = None
 
 __all__ = [
     "CHANNELS_LAST",
@@ -76,7 +77,10 @@ __all__ = [
     "max_pool2d_backward",
     "normalize",
     "optimizer_step",
+    "ordinary_activation",
     "ordinary_conv2d",
+    "ordinary_normalize",
+    "ordinary_softmax",
     "relu",
     "relu_backward",
     "remember_conv2d",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -64,6 +65,8 @@ class DeviceArray:
         Of integers: all are known to be at least 0 and below it.
     windows : PoolGeometry or None
         Of a max pool's indices: the windows in which they were found.
+    settled : bool
+        Whether its values are there for good, so that no stream waits for them.
     """
 
     __array_priority__ = 100.0
@@ -79,6 +82,7 @@ class DeviceArray:
         self._writeable = writeable
         self.below: int | None = None
         self.windows: PoolGeometry | None = None
+        self.settled = False
         self._chunk: memory.Chunk | None = None
         self._flat: Any = None
 
@@ -212,9 +216,9 @@ class DeviceArray:
         self._forget_values()
         if self.size:
             host = isinstance(value, np.ndarray)
-            source = np.ascontiguousarray(value) if host else viewed(value)
-            with in_order(self, [] if host else [source]):
-                data = source if host else source.data
+            others = [] if host else [viewed(value)]
+            data = np.ascontiguousarray(value) if host else others[0].data
+            with in_order(self, others):
                 self.data.copy_to_device(data, stream=stream_of(self.stream))
 
     def _give_away(self) -> None:
@@ -371,6 +375,19 @@ def to_device(array: Any, device: int | None = None) -> DeviceArray:
     return target
 
 
+def constant(array: np.ndarray[Any, Any], device: int) -> DeviceArray:
+    """A copy on a GPU that nobody changes: kernels of all streams read it, and none waits."""
+    found = to_device(array, device)
+    if not SIMULATED:
+        with on(device):
+            (stream_of(found.stream) or cuda.default_stream()).synchronize()
+    # Its memory goes to no other array of its stream while another stream may read it.
+    if found._chunk is not None:
+        found._chunk.exported = True
+    found.settled = True
+    return found
+
+
 def to_host(array: Any) -> np.ndarray[Any, Any]:
     """A NumPy array of the elements of ``array``, which is on a GPU; waits until they are there.
 
@@ -421,7 +438,13 @@ def use_stream(handle: int) -> Iterator[None]:
 
 def stream_of(handle: int) -> Any:
     """Numba's stream of a handle."""
-    return cuda.external_stream(handle) if handle and not SIMULATED else 0
+    return _stream_of(handle, current_device()) if handle and not SIMULATED else 0
+
+
+# The same object each time, by which Numba finds a kernel's launch again.
+@lru_cache(maxsize=256)
+def _stream_of(handle: int, device: int) -> Any:
+    return cuda.external_stream(handle)
 
 
 def join(later: int, earlier: int) -> None:
@@ -439,7 +462,7 @@ def in_order(first: DeviceArray, others: Iterable[DeviceArray]) -> Iterator[None
     And what is started on those later waits for it.
     """
     with on(first.device):
-        apart = {array.stream for array in others} - {first.stream}
+        apart = {array.stream for array in others if not array.settled} - {first.stream}
         for stream in apart:
             join(first.stream, stream)
         yield

@@ -15,7 +15,7 @@ from ...geometry import ConvGeometry
 from ..precision import precision
 from ..table import Activation, Algorithm
 from . import depthwise, elementwise, gemm, grad_weight, norm, tensor
-from .arrays import DeviceArray, empty, to_device
+from .arrays import DeviceArray, constant, empty
 from .cublas import Matrix, library, matrix_product
 from .gemm import Tile
 from .launch import THREADS, blocks_for, entry, processors
@@ -126,9 +126,7 @@ def conv2d_grad_weight(
     g = geometry
     rows = g.batch * g.out_h
     if g.group_channels == 1:
-        depthwise.grad_weight(grad.dtype)(
-            out.size, THREADS, grad, x, out, g.batch, out.size, *_window(g)
-        )
+        _depthwise_grad_weight(grad, x, g, out)
         return
     tile = grad_weight.TILE
     columns = g.group_channels * g.kernel_h * g.kernel_w
@@ -152,6 +150,24 @@ def conv2d_grad_weight(
             g.group_channels * g.height * g.width, g.filters * g.out_h * g.out_w, g.groups,
         )  # fmt: skip
     grad_weight.total(grad.dtype)(blocks_for(out.size), THREADS, parts, out, out.size, runs)
+
+
+def _depthwise_grad_weight(
+    grad: DeviceArray, x: DeviceArray, g: ConvGeometry, out: DeviceArray
+) -> None:
+    """In two stages where a filter's taps are few."""
+    if g.kernel_h * g.kernel_w > depthwise.MOST_TAPS:
+        depthwise.grad_weight(grad.dtype)(
+            out.size, THREADS, grad, x, out, g.batch, out.size, *_window(g)
+        )
+        return
+    windows = g.batch * g.out_h * g.out_w
+    slices = min(max(blocks_for(windows, depthwise.RUN * THREADS), 1), gemm.MOST)
+    parts = empty((slices, *out.shape), out.dtype, grad)
+    depthwise.grad_weight_at_once(grad.dtype, g.kernel_h, g.kernel_w)(
+        (g.filters, slices), THREADS, grad, x, parts, g.batch, slices, *_window(g)
+    )
+    grad_weight.total(grad.dtype)(blocks_for(out.size), THREADS, parts, out, out.size, slices)
 
 
 @entry("out")
@@ -271,7 +287,7 @@ def _device_taps(make: Any, key: Any, multiple: int, device: int) -> DeviceArray
     taps = make(key)
     missing = max(-len(taps) % multiple, 0 if len(taps) else multiple)
     nowhere = np.full((missing, 4), (0, _NOWHERE, _NOWHERE, -1), np.int32)
-    return to_device(np.concatenate([taps.reshape(-1, 4), nowhere]).astype(np.int32), device)
+    return constant(np.concatenate([taps.reshape(-1, 4), nowhere]).astype(np.int32), device)
 
 
 def _forward_taps(g: ConvGeometry) -> Any:

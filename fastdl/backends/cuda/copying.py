@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from .arrays import DeviceArray, empty, to_device, whole_memory
+from .arrays import DeviceArray, constant, empty, whole_memory
 from .launch import THREADS, blocks_for, kernel
 from .target import cuda
 
@@ -29,13 +30,18 @@ def gather(T: Any) -> Any:
     return run
 
 
+@lru_cache(maxsize=256)
+def _layout(numbers: tuple[int, ...], device: int) -> DeviceArray:
+    return constant(np.array(numbers, np.int64), device)
+
+
 def copied(array: DeviceArray) -> DeviceArray:
     """A C-contiguous copy."""
     out = empty(array.shape, array.dtype, array)
     if array.size:
         memory, first = whole_memory(array)
         steps = [step // array.dtype.itemsize for step in array.strides]
-        layout = to_device(np.array([*array.shape, *steps], np.int64), array.device)
+        layout = _layout((*array.shape, *steps), array.device)
         # A byte is a byte: bool goes as uint8.
         dtype = np.uint8 if array.dtype == np.bool_ else array.dtype
         if array.dtype == np.bool_:

@@ -26,8 +26,8 @@ RUN = 1024
 # The numbers of CUDA's enumerations: cublasOperation_t, cudaDataType_t, cublasComputeType_t,
 # cublasGemmAlgo_t.
 _PLAIN, _TURNED = 0, 1
-_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-_EXACT = {np.dtype(np.float32): 68, np.dtype(np.float64): 70}
+_TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+_EXACT: dict[np.dtype[Any], int] = {np.dtype(np.float32): 68, np.dtype(np.float64): 70}
 _ROUNDED = {"tf32": 77, "bf16": 75}
 _DEFAULT = -1
 

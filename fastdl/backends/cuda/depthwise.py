@@ -9,7 +9,7 @@ import numpy as np
 from . import scalars
 from .blocks import block_sum
 from .launch import THREADS, kernel
-from .target import cuda, quotient
+from .target import SIMULATED, cuda, quotient
 
 _GEOMETRY = "i i i i i i i i i i i i i i i"
 
@@ -120,5 +120,53 @@ def grad_weight(T: Any) -> Any:
         total = summed(total, scratch)
         if cuda.threadIdx.x == 0:
             out[tap] = total
+
+    return run
+
+
+#: Products that a thread of `grad_weight_at_once` sums for each tap, about, and the most taps.
+RUN, MOST_TAPS = 1 if SIMULATED else 64, 25
+
+
+@kernel("T* T* T* i i i i i i i i i i i i i i i i", bounds=(THREADS, 2))
+def grad_weight_at_once(T: Any, tall: int, wide: int) -> Any:
+    """All taps of filter blockIdx.x over a slice of the windows, to ``parts[slice][filter][tap]``.
+
+    grad is read once; x as often as there are taps, which the cache serves. The sums of a
+    thread's taps are registers.
+    """
+    summed, zero = block_sum(THREADS), T(0)
+    TAPS = tall * wide
+
+    def run(
+        grad, x, parts, batch, slices, filters, each, height, width, kernel_h, kernel_w, stride_h,
+        stride_w, pad_top, pad_left, dilation_h, dilation_w, out_h, out_w,
+    ):  # fmt: skip
+        scratch = cuda.shared.array(32, T)
+        sums = cuda.local.array(TAPS, T)
+        for tap in range(TAPS):
+            sums[tap] = zero
+        o, part = np.int32(cuda.blockIdx.x), np.int32(cuda.blockIdx.y)
+        plane = out_h * out_w
+        step = np.int64(slices) * THREADS
+        for e in range(part * THREADS + cuda.threadIdx.x, batch * plane, step):
+            image = quotient(e, plane)
+            inner = e - image * plane
+            i = quotient(inner, out_w)
+            top = np.int32(i * stride_h - pad_top)
+            left = np.int32((inner - i * out_w) * stride_w - pad_left)
+            line = np.int32(image * filters + o)
+            base = np.int32(quotient(line, each) * height)
+            value = grad[np.int32(line * plane + inner)]
+            for a in range(tall):
+                y = np.int32(top + a * dilation_h)
+                for b in range(wide):
+                    z = np.int32(left + b * dilation_w)
+                    if y >= 0 and y < height and z >= 0 and z < width:
+                        sums[a * wide + b] += value * x[np.int32((base + y) * width + z)]
+        for tap in range(TAPS):
+            total = summed(sums[tap], scratch)
+            if cuda.threadIdx.x == 0:
+                parts[np.int32((part * filters + o) * TAPS + tap)] = total
 
     return run

@@ -72,7 +72,7 @@ def store4(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c: Any, 
     return signature, generate
 
 
-def _addressed(builder: Any, kind: Any, address: Any, index: Any, lanes: int) -> Any:
+def _addressed(builder: Any, kind: Any, lanes: int, address: Any, index: Any) -> Any:
     """A pointer to that many elements of global memory."""
     begin = builder.inttoptr(address, kind.as_pointer(1))
     place = builder.gep(begin, [index])
@@ -89,7 +89,7 @@ def load4_at(T: Any) -> Any:
         signature = types.UniTuple(element, 4)(types.int64, types.int64)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            vector = builder.load(_addressed(builder, context.get_data_type(element), *args, 4))
+            vector = builder.load(_addressed(builder, context.get_data_type(element), 4, *args))
             vector.align = 16
             lanes = [
                 builder.extract_element(vector, ir.Constant(_INT32, lane)) for lane in range(4)
@@ -115,7 +115,7 @@ def store4_at(T: Any) -> Any:
             vector = ir.Constant(ir.VectorType(kind, 4), ir.Undefined)
             for lane, value in enumerate(args[2:]):
                 vector = builder.insert_element(vector, value, ir.Constant(_INT32, lane))
-            builder.store(vector, _addressed(builder, kind, *args[:2], 4)).align = 16
+            builder.store(vector, _addressed(builder, kind, 4, *args[:2])).align = 16
             return context.get_dummy_value()
 
         return signature, generate
@@ -133,7 +133,7 @@ def load_at(T: Any) -> Any:
         signature = element(types.int64, types.int64)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.load(_addressed(builder, context.get_data_type(element), *args, 1))
+            return builder.load(_addressed(builder, context.get_data_type(element), 1, *args))
 
         return signature, generate
 
@@ -151,7 +151,7 @@ def store_at(T: Any) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = context.get_data_type(element)
-            builder.store(args[2], _addressed(builder, kind, *args[:2], 1))
+            builder.store(args[2], _addressed(builder, kind, 1, *args[:2]))
             return context.get_dummy_value()
 
         return signature, generate
@@ -194,6 +194,18 @@ def affine128(
 def _assembly(code: str, constraints: str, result: Any, parameters: list[Any]) -> Any:
     """A call of inline PTX."""
     return ir.InlineAsm(ir.FunctionType(result, parameters), code, constraints, side_effect=False)
+
+
+@intrinsic
+def nanosecond(typing_context: Any) -> Any:
+    """The GPU's clock, an int64 that goes on in steps of up to a microsecond."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [])
+        clock = ir.InlineAsm(kind, "mov.u64 $0, %globaltimer;", "=l", side_effect=True)
+        return builder.call(clock, [])
+
+    return types.int64(), generate
 
 
 @intrinsic

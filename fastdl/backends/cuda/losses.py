@@ -7,29 +7,47 @@ from typing import Any
 import numpy as np
 
 from .arrays import DeviceArray, empty
-from .blocks import block_sum
+from .blocks import block_max, block_sum
 from .launch import THREADS, blocks_for, kernel, processors
-from .softmax import log_softmax, softmax
-from .target import cuda, exp, log
+from .softmax import row_threads
+from .target import cuda, exp, log, shuffle_xor
 
 
-@kernel("T* l* T* T i i")
-def row_losses(T: Any) -> Any:
-    """``-(1 - s) log p[target] - s / K sum(log p)`` of each row, s the smoothing; NaN of no class."""
-    one, nan = T(1), T(np.nan)
+@kernel("T* l* T* T i")
+def row_losses(T: Any, smoothed: bool, threads: int) -> Any:
+    """``-(1 - s) log p[target] - s / K sum(log p)`` of row blockIdx.x, s the smoothing.
 
-    def run(log_p, target, out, smoothing, rows, classes):
-        row = cuda.grid(1)
-        if row < rows:
-            loss, k = nan, target[row]
+    NaN where the target is no class. ``log p = x - max - log(sum(exp(x - max)))``.
+    """
+    largest, summed = block_max(threads), block_sum(threads)
+    lowest, zero, one, nan = T(-np.inf), T(0), T(1), T(np.nan)
+
+    def run(x, target, out, smoothing, classes):
+        scratch = cuda.shared.array(32, T)
+        thread = cuda.threadIdx.x
+        row = cuda.blockIdx.x * classes
+        most = lowest
+        for k in range(thread, classes, threads):
+            value = x[row + k]
+            most = value if value > most else most
+        most = largest(most, scratch)
+        total, rest = zero, zero
+        for k in range(thread, classes, threads):
+            away = x[row + k] - most
+            total += exp(away)
+            if smoothed:
+                rest += away
+        total = log(summed(total, scratch))
+        if smoothed:
+            rest = summed(rest, scratch)
+        if thread == 0:
+            loss, k = nan, target[cuda.blockIdx.x]
             if k >= 0 and k < classes:
-                loss = -log_p[row * classes + k]
-                if smoothing > 0:
-                    total = T(0)
-                    for other in range(classes):
-                        total += log_p[row * classes + other]
-                    loss = (one - smoothing) * loss - smoothing / T(classes) * total
-            out[row] = loss
+                loss = -((x[row + k] - most) - total)
+                if smoothed:
+                    share = smoothing / T(classes)
+                    loss = (one - smoothing) * loss - share * (rest - T(classes) * total)
+            out[cuda.blockIdx.x] = loss
 
     return run
 
@@ -73,35 +91,57 @@ def mean(T: Any) -> Any:
     return run
 
 
-@kernel("T* l* T* T T i i i")
-def loss_gradient(T: Any) -> Any:
-    """``p = upstream * (p - s / K - (1 - s) [k == target])``, in place."""
-    one, zero = T(1), T(0)
+@kernel("T* l* T* T* T T i i")
+def loss_gradient(T: Any, threads: int) -> Any:
+    """``upstream * (softmax(x) - s / K - (1 - s) [k == target])`` of row blockIdx.x."""
+    largest, summed = block_max(threads), block_sum(threads)
+    lowest, zero, one = T(-np.inf), T(0), T(1)
 
-    def run(p, target, upstream, smoothing, share, each, count, classes):
-        e = cuda.grid(1)
-        if e < count:
-            row = e // classes
-            hit = one - smoothing if e - row * classes == target[row] else zero
-            value = p[e] - smoothing / T(classes) - hit
-            p[e] = value * (upstream[row] * share if each else share)
+    def run(x, target, upstream, out, smoothing, share, each, classes):
+        scratch = cuda.shared.array(32, T)
+        thread = cuda.threadIdx.x
+        row = cuda.blockIdx.x * classes
+        most = lowest
+        for k in range(thread, classes, threads):
+            value = x[row + k]
+            most = value if value > most else most
+        most = largest(most, scratch)
+        total = zero
+        for k in range(thread, classes, threads):
+            total += exp(x[row + k] - most)
+        total = summed(total, scratch)
+        factor = upstream[cuda.blockIdx.x] * share if each else share
+        hit = target[cuda.blockIdx.x]
+        for k in range(thread, classes, threads):
+            value = exp(x[row + k] - most) / total - smoothing / T(classes)
+            if k == hit:
+                value -= one - smoothing
+            out[row + k] = value * factor
 
     return run
 
 
-@kernel("T* l* i* i i")
+@kernel("T* l* i* i", bounds=(32, 32))
 def first_largest(T: Any) -> Any:
-    """Whether the first of a row's largest scores is its target's; NaN is the largest."""
+    """Whether the first of row blockIdx.x's largest scores is its target's; NaN is the largest."""
+    lowest, nowhere = T(-np.inf), np.int32(2147483647)
 
-    def run(scores, target, out, rows, classes):
-        row = cuda.grid(1)
-        if row < rows:
-            best, place = scores[row * classes], 0
-            for k in range(1, classes):
-                value = scores[row * classes + k]
-                if value > best or (value != value and best == best):
-                    best, place = value, k
-            out[row] = 1 if place == target[row] else 0
+    def run(scores, target, out, classes):
+        row = cuda.blockIdx.x * classes
+        best, place = lowest, nowhere
+        for k in range(cuda.threadIdx.x, classes, 32):
+            value = scores[row + k]
+            if place == nowhere or value > best or (value != value and best == best):
+                best, place = value, np.int32(k)
+        for distance in (16, 8, 4, 2, 1):
+            other, there = shuffle_xor(best, distance), shuffle_xor(place, distance)
+            both_nan = other != other and best != best
+            if (other == best or both_nan) and there < place:
+                place = there
+            elif there != nowhere and (other > best or (other != other and best == best)):
+                best, place = other, there
+        if cuda.threadIdx.x == 0:
+            out[cuda.blockIdx.x] = 1 if place == target[cuda.blockIdx.x] else 0
 
     return run
 
@@ -169,9 +209,8 @@ def cross_entropy(
 ) -> DeviceArray:
     """The loss of each row; or their mean or sum, and how many of the targets are no class."""
     rows, classes = x.shape
-    log_p, each = empty(x.shape, x.dtype, x), empty((rows,), x.dtype, x)
-    log_softmax(x, log_p)
-    row_losses(x.dtype)(blocks_for(rows), THREADS, log_p, target, each, smoothing, rows, classes)
+    each, threads = empty((rows,), x.dtype, x), row_threads(classes)
+    row_losses(x.dtype, smoothing > 0, threads)(rows, threads, x, target, each, smoothing, classes)
     if reduction == "none":
         return each
     share = 1.0 if reduction == "sum" else 1 / rows if rows else float("nan")
@@ -189,10 +228,11 @@ def cross_entropy_backward(
 ) -> DeviceArray:
     """``softmax(x)`` less the target's distribution, times ``share`` and each row's ``upstream``."""
     grad = empty(x.shape, x.dtype, x)
-    softmax(x, grad)
-    loss_gradient(x.dtype)(
-        blocks_for(x.size), THREADS, grad, target, grad if upstream is None else upstream,
-        smoothing, share, upstream is not None, x.size, x.shape[1],
+    rows, classes = x.shape
+    threads = row_threads(classes)
+    loss_gradient(x.dtype, threads)(
+        rows, threads, x, target, x if upstream is None else upstream, grad, smoothing, share,
+        upstream is not None, classes,
     )  # fmt: skip
     return grad
 
@@ -208,7 +248,7 @@ def correct(scores: DeviceArray, target: DeviceArray) -> int:
     """How many rows have their highest score at their target: a number of the host's."""
     rows, classes = scores.shape
     hits, out = empty((rows,), np.int32, scores), empty((1,), np.float64, scores)
-    first_largest(scores.dtype)(blocks_for(rows), THREADS, scores, target, hits, rows, classes)
+    first_largest(scores.dtype)(rows, 32, scores, target, hits, classes)
     count_of(np.float64)(1, THREADS, hits, out, rows)
     return int(out.copy_to_host()[0])
 

@@ -178,8 +178,8 @@ def optimizer_step(
         # By number: the arrays of each parameter, on the GPU.
         chosen = [[to_device(arrays[number]) for arrays in kept.values()] for number in numbers]
         _change(step, chosen, penalties[numbers])
-        for number, of_one in zip(numbers, chosen, strict=True):
-            for name, array in zip(kept, of_one, strict=True):
+        for number, moved in zip(numbers, chosen, strict=True):
+            for name, array in zip(kept, moved, strict=True):
                 host = kept[name][number]
                 if isinstance(host, np.ndarray) and name != "grads":
                     np.copyto(host, array.copy_to_host())

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import DeviceArray, empty, to_device, use_stream
+from .arrays import DeviceArray, constant, empty, to_device, use_stream
 from .launch import THREADS, blocks_for, kernel
 from .target import affine128, cuda, inlined, store4
 
@@ -137,8 +137,8 @@ def drawn_mask(
 def _after(told: Any, count: int) -> Any:
     """The generator's state when so many numbers have been drawn."""
     halves = count - told["has_uint32"]
-    times, constant = _steps(-(-halves // 2), told["state"]["inc"])
-    state = (times * told["state"]["state"] + constant) % _MODULUS
+    times, added = _steps(-(-halves // 2), told["state"]["inc"])
+    state = (times * told["state"]["state"] + added) % _MODULUS
     high, low = _halves(state)
     mixed, turn = high ^ low, high >> 58
     output = (mixed >> turn | mixed << (-turn & 63)) % 2**64
@@ -155,14 +155,14 @@ def _halves(number: int) -> tuple[int, int]:
 
 def _steps(count: int, c: int) -> tuple[int, int]:
     """What so many steps are: the factor of the state, and what is added then."""
-    times, constant = 1, 0
+    times, added = 1, 0
     factor, more = _A, c
     while count:
         if count & 1:
-            times, constant = times * factor % _MODULUS, (constant * factor + more) % _MODULUS
+            times, added = times * factor % _MODULUS, (added * factor + more) % _MODULUS
         factor, more = factor * factor % _MODULUS, more * (factor + 1) % _MODULUS
         count >>= 1
-    return times, constant
+    return times, added
 
 
 @lru_cache(maxsize=64)
@@ -171,8 +171,8 @@ def _jumps(c: int, device: int) -> DeviceArray:
     found = []
     for digit in range(_DIGITS):
         once = _steps(_EACH // 2 * _BASE**digit, c)
-        times, constant = 1, 0
+        times, added = 1, 0
         for _ in range(_BASE):
-            found += [*_halves(times), *_halves(constant)]
-            times, constant = times * once[0] % _MODULUS, (constant * once[0] + once[1]) % _MODULUS
-    return to_device(np.array(found, np.uint64), device)
+            found += [*_halves(times), *_halves(added)]
+            times, added = times * once[0] % _MODULUS, (added * once[0] + once[1]) % _MODULUS
+    return constant(np.array(found, np.uint64), device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ class _Shared:
         frame = sys._getframe(1)
         kept = _get_kernel_context().shared._allocations
         place = (frame.f_code, frame.f_lineno)
-        if place not in kept:
-            # What nobody has written is not a number.
-            kept[place] = np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
-        return kept[place]
+        found = kept.get(place)
+        if found is None:
+            # What nobody has written is not a number. Of threads that come at once, one makes it.
+            made = np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
+            found = kept.setdefault(place, made)
+        return found
 
 
 class _Cuda:
@@ -134,6 +137,11 @@ def _exchanged(value: Any) -> dict[int, Any]:
 def shuffle_xor(value: Any, mask: int) -> Any:
     """The value of the thread whose number differs in the bits of ``mask``."""
     return _exchanged(value)[_get_kernel_context().threadIdx.x ^ mask]
+
+
+def nanosecond() -> int:
+    """The CPU's clock."""
+    return perf_counter_ns()
 
 
 def to_tf32(value: Any) -> Any:

@@ -73,7 +73,8 @@ def backward(T: Any, logarithm: bool, threads: int) -> Any:
     return run
 
 
-def _threads(columns: int) -> int:
+def row_threads(columns: int) -> int:
+    """Threads of a row's block."""
     return 32 if columns <= WARP_COLUMNS else THREADS
 
 
@@ -81,7 +82,7 @@ def _forward(logarithm: bool) -> Any:
     @entry("out")
     def call(x: DeviceArray, out: DeviceArray) -> None:
         rows, columns = x.shape
-        threads = _threads(columns)
+        threads = row_threads(columns)
         forward(x.dtype, logarithm, threads)(rows, threads, x, out, columns)
 
     return call
@@ -91,7 +92,7 @@ def _backward(logarithm: bool) -> Any:
     @entry("out")
     def call(grad: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
         rows, columns = grad.shape
-        threads = _threads(columns)
+        threads = row_threads(columns)
         backward(grad.dtype, logarithm, threads)(rows, threads, grad, y, out, columns)
 
     return call

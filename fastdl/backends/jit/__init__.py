@@ -34,6 +34,7 @@ DENSE = True
 CHANNELS_LAST: frozenset[str] = frozenset()
 
 ordinary_conv2d = remember_conv2d = None
+ordinary_activation = ordinary_normalize = ordinary_softmax = None
 
 __all__ = [
     "CHANNELS_LAST",
@@ -65,7 +66,10 @@ __all__ = [
     "max_pool2d_backward",
     "normalize",
     "optimizer_step",
+    "ordinary_activation",
     "ordinary_conv2d",
+    "ordinary_normalize",
+    "ordinary_softmax",
     "relu",
     "relu_backward",
     "remember_conv2d",

@@ -29,6 +29,7 @@ conv2d_algorithms = direct_only
 conv2d_bytes = untold_bytes
 conv2d_prepared = prepared_by(conv2d)
 ordinary_conv2d = remember_conv2d = None
+ordinary_activation = ordinary_normalize = ordinary_softmax = None
 
 __all__ = [
     "CHANNELS_LAST",
@@ -60,7 +61,10 @@ __all__ = [
     "max_pool2d_backward",
     "normalize",
     "optimizer_step",
+    "ordinary_activation",
     "ordinary_conv2d",
+    "ordinary_normalize",
+    "ordinary_softmax",
     "relu",
     "relu_backward",
     "remember_conv2d",
