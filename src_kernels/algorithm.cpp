@@ -9,48 +9,57 @@ namespace fastdl::FASTDL_ISA {
 
 namespace {
 
-// What a pass takes, in multiply-adds at full speed: fitted to the times of 674 layers (8 to 512
-// channels, images of 5x5 to 56x56, 1 to 16 of them, kernels of 2x2 to 7x7) on one thread of an AVX2
-// machine, of which half lie within a tenth.
+// What a pass takes, in multiply-adds at full speed: fitted to the times of 687 layers (8 to 512
+// channels, images of 5x5 to 56x56, 1 to 16 of them, kernels of 2x2 to 7x7) on one thread of an
+// AVX2 machine, of which half lie within an eighth.
 struct Costs {
   double product, transform, filter;  // Winograd: each product; each tile and channel, each filter
-  double sum, copy, weight;  // direct: each multiply-add, each tap of a pixel copied, each weight
+  double sum, copy, weight, start;  // direct: each multiply-add, each tap of a pixel copied, each
+                                    // weight, and what a call takes more than Winograd's
 };
 constexpr Costs kCosts[] = {
-    {1.0, 620, 6.5, 1.08, 10.7, 18},   // kForward; filter: an element
-    {1.09, 620, 6.9, 1.18, 9.7, 51},   // kGradInput; filter: an element
-    {1.45, 460, 280, 1.05, 16, 50},    // kGradWeight; filter: a part
+    {1.14, 475, 6.0, 1.19, 3.3, 12, 2e5},    // kForward; filter: an element
+    {1.15, 515, 7.2, 1.30, 2.8, 46, 3e5},    // kGradInput; filter: an element
+    {1.70, 370, 270, 1.12, 13.7, 19, 4e4},   // kGradWeight; filter: a part
 };
 
 // Whether Winograd takes less time than the sum itself. Weights that are packed beforehand cost
 // nothing.
 bool winograd_pays(const ConvGeometry& g, Pass pass, bool packed) {
+  constexpr int64_t lanes = kLanes<float>;
+  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
+  if (channels < 8 || filters < 8) return false;
   const WinogradAxis rows = forward_axis(g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.pad_top);
   const WinogradAxis columns =
       forward_axis(g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.pad_left);
   const WinogradParts parts(rows, columns);
   double elements = 0;
   for (int p = 0; p < parts.count; ++p) elements += parts.part[p].elements();
-  const double channels = static_cast<double>(g.channels / g.groups);
-  const double filters = static_cast<double>(g.filters / g.groups);
-  if (channels < 8 || filters < 8) return false;
+
+  // Channels of the images that are read and written, or multiplied, in whole vectors.
+  auto whole = [](int64_t size, int64_t vector) {
+    return static_cast<double>(ceil_div(size, vector) * vector);
+  };
+  const int64_t in = pass == kGradInput ? filters : channels;
+  const int64_t out = pass == kGradInput ? channels : filters;
+  const double pairs = pass == kGradWeight ? whole(in, lanes) * static_cast<double>(out)
+                                           : static_cast<double>(in) * whole(out, 2 * lanes);
+  // Images whose tiles are transformed once for each part.
+  const bool cut_in = pass != kGradInput || g.stride_h == 1;
+  const bool cut_out = pass == kGradWeight || !cut_in;
+  const double transforms = (cut_in ? parts.count : 1) * whole(in, lanes) +
+                            (cut_out ? parts.count : 1) * whole(out, lanes);
+  const double made = pass == kGradWeight ? parts.count : packed ? 0 : parts.u_elements;
   const double tiles = static_cast<double>(TileGrid(g.batch, rows, columns).all);
+  const Costs& cost = kCosts[pass];
+  const double winograd = cost.product * elements * pairs * tiles +
+                          cost.transform * tiles * transforms + cost.filter * made * pairs;
+
   const double taps = static_cast<double>(g.kernel_h * g.kernel_w);
   const double pixels = static_cast<double>(g.batch * g.out_h * g.out_w);
-  // Images whose tiles are transformed once for each part: those read, or with a stride the input's
-  // gradient.
-  const bool cut_filters = pass == kGradInput && g.stride_h == 1;
-  double transforms = parts.count * (cut_filters ? filters : channels) +
-                      (cut_filters ? channels : filters);
-  if (pass == kGradWeight) transforms = parts.count * (channels + filters);
-  const double transformed = pass == kGradWeight ? parts.count : packed ? 0 : parts.u_elements;
-  const Costs& cost = kCosts[pass];
-  const double winograd = cost.product * elements * channels * filters * tiles +
-                          cost.transform * tiles * transforms +
-                          cost.filter * transformed * channels * filters;
-  const double direct = cost.sum * taps * channels * filters * pixels +
-                        cost.copy * taps * pixels * (pass == kGradInput ? filters : channels) +
-                        cost.weight * taps * channels * filters;
+  const double weights = taps * static_cast<double>(in * out);
+  const double direct = (cost.sum * pixels + cost.weight) * weights +
+                        cost.copy * taps * pixels * static_cast<double>(in) + cost.start;
   return winograd < direct;
 }
 
