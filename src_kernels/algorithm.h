@@ -2,6 +2,7 @@
 #pragma once
 
 #include "isa.h"
+#include "parallel.h"
 
 namespace fastdl::FASTDL_ISA {
 
@@ -11,6 +12,18 @@ enum Result { kDone = 0, kNoMemory = 1, kNotFinite = 2 };
 // Noted by one of many threads.
 FASTDL_INLINE void note(int* result, Result what) {
   __atomic_store_n(result, static_cast<int>(what), __ATOMIC_RELAXED);
+}
+
+// body(task, memory) for every task, where each thread has `bytes` of its own; kNoMemory if one had not.
+template <class Body>
+FASTDL_INLINE int parallel_in_workspace(int64_t tasks, int threads, int64_t bytes, const Body& body) {
+  int result = kDone;
+  parallel_for(tasks, threads, [&](int64_t task) {
+    char* memory = static_cast<char*>(workspace(bytes));
+    if (memory) body(task, memory);
+    else note(&result, kNoMemory);
+  });
+  return result;
 }
 
 // algorithm.cpp: what a pass of a convolution takes, where it wants `algorithm`.

@@ -72,14 +72,9 @@ class Product {
 
   int run(int threads) {
     threads = worth(threads);
-    const int64_t bytes = memory_of(nullptr).bytes;
-    int result = kDone;
-    parallel_for(g.groups * parts * splits, threads, [&](int64_t task) {
-      char* memory = static_cast<char*>(workspace(bytes));
-      if (memory) run_task(task, memory_of(memory));
-      else note(&result, kNoMemory);
-    });
-    return result;
+    return parallel_in_workspace(
+        g.groups * parts * splits, threads, memory_of(nullptr).bytes,
+        [&](int64_t task, char* memory) { run_task(task, memory_of(memory)); });
   }
 
  private:

@@ -190,13 +190,9 @@ class WeightGradient {
     const bool sliced = slices > 1;
     partial = sliced ? shared_elements<T>(slices * g.groups * depth * filters) : out;
     if (!partial) return kNoMemory;
-    const int64_t bytes = memory_of(nullptr).bytes;
-    int result = kDone;
-    parallel_for(g.groups * row_parts * filter_parts * slices, threads, [&](int64_t task) {
-      char* memory = static_cast<char*>(workspace(bytes));
-      if (memory) run_task(task, memory_of(memory));
-      else note(&result, kNoMemory);
-    });
+    const int result = parallel_in_workspace(
+        g.groups * row_parts * filter_parts * slices, threads, memory_of(nullptr).bytes,
+        [&](int64_t task, char* memory) { run_task(task, memory_of(memory)); });
     if (sliced && result == kDone)
       add_slices(partial, g.groups * depth * filters, slices, out, threads);
     return result;

@@ -15,7 +15,6 @@
 #include "direct.h"
 #include "families.h"
 #include "microkernel.h"
-#include "parallel.h"
 #include "strip.h"
 #include "transpose_matrix.h"
 
@@ -108,14 +107,9 @@ class RowProduct {
   }
 
   int run(int threads) {
-    const int64_t bytes = memory_of(nullptr).bytes;
-    int result = kDone;
-    parallel_for(tasks(), worth(threads), [&](int64_t task) {
-      char* memory = static_cast<char*>(workspace(bytes));
-      if (memory) run_task(task, memory_of(memory));
-      else note(&result, kNoMemory);
-    });
-    return result;
+    return parallel_in_workspace(
+        tasks(), worth(threads), memory_of(nullptr).bytes,
+        [&](int64_t task, char* memory) { run_task(task, memory_of(memory)); });
   }
 
  private:

@@ -17,7 +17,6 @@
 #include "families.h"
 #include "narrow_panel.h"
 #include "panel.h"
-#include "parallel.h"
 #include "vector_math.h"
 
 namespace fastdl::FASTDL_ISA {
@@ -53,14 +52,9 @@ class TurnedProduct {
   }
 
   int run(int threads) {
-    const int64_t bytes = memory_of(nullptr).bytes;
-    int result = kDone;
-    parallel_for(tasks(), worth(threads), [&](int64_t task) {
-      char* memory = static_cast<char*>(workspace(bytes));
-      if (memory) run_task(task, memory_of(memory));
-      else note(&result, kNoMemory);
-    });
-    return result;
+    return parallel_in_workspace(
+        tasks(), worth(threads), memory_of(nullptr).bytes,
+        [&](int64_t task, char* memory) { run_task(task, memory_of(memory)); });
   }
 
  private:

@@ -13,7 +13,6 @@
 
 #include "algorithm.h"
 #include "narrow_panel.h"
-#include "parallel.h"
 #include "stream.h"
 
 namespace fastdl::FASTDL_ISA {
@@ -40,14 +39,9 @@ class PackedProduct {
   }
 
   int run(int threads) {
-    const int64_t bytes = memory_of(nullptr).bytes;
-    int result = kDone;
-    parallel_for(m.slices * blocks * shares, threads, [&](int64_t task) {
-      char* memory = static_cast<char*>(workspace(bytes));
-      if (memory) run_task(task, memory_of(memory));
-      else note(&result, kNoMemory);
-    });
-    return result;
+    return parallel_in_workspace(
+        m.slices * blocks * shares, threads, memory_of(nullptr).bytes,
+        [&](int64_t task, char* memory) { run_task(task, memory_of(memory)); });
   }
 
  private:
