@@ -26,17 +26,6 @@ LARGE_DEPTHWISE = normal((4, 3, 6, 6), np.float32, 1), X, normal((3, 1, 7, 7), n
 WIDE = normal((5, 1100), np.float32, 4)  # a block for each row, and not a warp
 
 
-@pytest.fixture
-def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many elements each copy to the host has."""
-    found: list[int] = []
-    real = arrays.DeviceArray.copy_to_host
-    monkeypatch.setattr(
-        arrays.DeviceArray, "copy_to_host", lambda self: found.append(self.size) or real(self)
-    )
-    return found
-
-
 def _moved(value: Any) -> Any:
     return fastdl.to_device(value) if isinstance(value, np.ndarray) else value
 
@@ -467,16 +456,11 @@ def test_arrays_of_the_host_are_copied_with_one_warning(monkeypatch: pytest.Monk
     assert isinstance(out[1], np.ndarray)
 
 
-def test_a_network_trains_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_trains_without_a_copy(copies: list[int]) -> None:
     """Three steps on the GPU are those of the reference; nothing but the loss comes back."""
     x, target = normal((6, 2, 6, 6), np.float32, 1), np.array([0, 1, 2, 0, 1, 2])
     start = [normal((3, 2, 3, 3), np.float32, 2), normal((3, 27), np.float32, 3) / 9]
     losses: dict[str, list[float]] = {}
-    copies: list[Any] = []
-    real = arrays.DeviceArray.copy_to_host
-    monkeypatch.setattr(
-        arrays.DeviceArray, "copy_to_host", lambda self: copies.append(self.size) or real(self)
-    )
     for place in ("host", "device"):
         move = fastdl.to_device if place == "device" else np.copy
         data, (filters, matrix) = move(x), map(move, start)

@@ -16,7 +16,7 @@ from fastdl.cli import main
 if not gpu.simulated() or fastdl.available_backends()["cuda"] is not None:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and numba-cuda", allow_module_level=True)
 
-from fastdl.backends.cuda import arrays, launch, optimizer
+from fastdl.backends.cuda import launch, optimizer
 
 X = normal((4, 2, 6, 6), np.float32, 1)
 Y = np.array([0, 2, 1, 2])
@@ -44,17 +44,6 @@ def close(found: dict[str, Any], expected: dict[str, Any], rtol: float = 2e-5) -
         assert type(array) is np.ndarray
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(array, expected[name], atol=rtol * scale + 1e-7, err_msg=name)
-
-
-@pytest.fixture
-def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many elements each copy to the host has."""
-    found: list[int] = []
-    real = arrays.DeviceArray.copy_to_host
-    monkeypatch.setattr(
-        arrays.DeviceArray, "copy_to_host", lambda self: found.append(self.size) or real(self)
-    )
-    return found
 
 
 @pytest.mark.parametrize(
